@@ -1,0 +1,140 @@
+//! Events: what a source yields, in batches that keep the raw bytes of the rows.
+//!
+//! A [`Batch`] is self-contained: it says which transaction was open when it began, so that batches can be
+//! encoded in parallel and put back in order. Transactions may span batches; a batch may hold many
+//! transactions. The order of events is the source's commit order.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::position::{LogPosition, Mark};
+use crate::schema::Table;
+
+/// A piece of the stream: raw bytes and the events that point into them.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The bytes as they came from the socket. Below 4 GiB.
+    pub data: Bytes,
+    /// The table versions that the changes refer to by index, each once.
+    pub tables: Vec<Arc<Table>>,
+    /// The transaction in progress where the batch begins; none between transactions.
+    pub open: Option<Arc<Transaction>>,
+    /// Events in commit order.
+    pub events: Vec<Event>,
+}
+
+impl Batch {
+    /// Bytes that this batch keeps in memory, for the budget: data and events.
+    pub fn memory(&self) -> usize {
+        self.data.len() + self.events.len() * size_of::<Event>()
+    }
+
+    /// The bytes of a span; empty if the span lies outside, which only a connector's defect can cause.
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        span.of(&self.data)
+    }
+}
+
+/// One event.
+#[derive(Debug)]
+pub enum Event {
+    /// A transaction begins; all changes up to its `Commit` belong to it.
+    Begin(Arc<Transaction>),
+    /// A row changed, or a table was truncated.
+    Change(Change),
+    /// A message that an application wrote into the log (PostgreSQL `pg_logical_emit_message`).
+    Message(Message),
+    /// The transaction ends. After it, the log position is advanced by this mark.
+    Commit(Mark),
+    /// Outside of any transaction: the server has nothing for us before this position.
+    Heartbeat(LogPosition),
+}
+
+/// A transaction of the source. `id` and `pos` are formatted once for all of its events.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// The source's name of it: PostgreSQL's xid, a GTID.
+    pub id: String,
+    /// The position of its commit as text: an LSN, a GTID. Sortable by the rules of its kind.
+    pub pos: String,
+    /// The position of its commit.
+    pub mark: Mark,
+    /// Commit time in microseconds since 1970-01-01T00:00:00Z.
+    pub commit_us: i64,
+}
+
+/// What happened to a row or table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// A row was inserted: `after`.
+    Insert,
+    /// A row was updated: `after`, and `before` as far as the server logged it.
+    Update,
+    /// A row was deleted: `before` as far as the server logged it.
+    Delete,
+    /// A row was read by the backfill: `after`.
+    Read,
+    /// The table was emptied: no images.
+    Truncate,
+}
+
+/// A change of one row (or the truncation of one table).
+#[derive(Debug, Clone, Copy)]
+pub struct Change {
+    /// What happened.
+    pub op: Op,
+    /// Index into [`Batch::tables`].
+    pub table: u32,
+    /// Ordinal of the row in its transaction, from 1, counted over all raw rows before any filter: it must not
+    /// depend on which tables are captured or how the server splits its events.
+    pub seq: u64,
+    /// The row before, if the server logged anything of it.
+    pub before: Option<Image>,
+    /// The row after.
+    pub after: Option<Image>,
+}
+
+/// Where a row's bytes lie in [`Batch::data`], and how to read them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Image {
+    /// The bytes.
+    pub span: Span,
+    /// The connector's own note on their form (a key-only tuple, where the bitmap of present columns is);
+    /// only its [`crate::RowDecoder`] understands it.
+    pub shape: u32,
+}
+
+/// A range of bytes in [`Batch::data`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Offset of the first byte.
+    pub start: u32,
+    /// Number of bytes.
+    pub len: u32,
+}
+
+impl Span {
+    /// A span; none if it doesn't fit in 32 bits.
+    pub fn new(start: usize, len: usize) -> Option<Self> {
+        start.checked_add(len).filter(|end| *end <= u32::MAX as usize)?;
+        Some(Self { start: start as u32, len: len as u32 })
+    }
+
+    /// These bytes of `data`; empty if the span lies outside.
+    pub fn of(self, data: &[u8]) -> &[u8] {
+        let start = self.start as usize;
+        data.get(start..start.saturating_add(self.len as usize)).unwrap_or(&[])
+    }
+}
+
+/// An application's message in the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Message {
+    /// Ordinal in its transaction, from 1, counted with the rows.
+    pub seq: u64,
+    /// The application's name for this kind of message (UTF-8).
+    pub prefix: Span,
+    /// Any bytes.
+    pub content: Span,
+}

@@ -1,0 +1,29 @@
+//! What every connector and the daemon agree on: events, schemas, values, positions, the [`Source`]
+//! trait and errors. Pure types: no I/O, no Kafka, no JSON.
+//!
+//! ```text
+//! connector ──► Batch { raw bytes, tables, events } ──► daemon: encode, publish, commit ──► Confirm
+//! ```
+//!
+//! The one rule that shapes everything here: a row stays the bytes that came from the socket. A
+//! [`Change`] points into its [`Batch`]; whoever needs the columns decodes them with the table's
+//! [`RowDecoder`] into borrowed [`Value`]s, once, at the place of use.
+
+pub mod error;
+pub mod event;
+pub mod filter;
+pub mod gtid;
+pub mod position;
+pub mod schema;
+pub mod source;
+pub mod value;
+
+pub use bumpalo::Bump;
+pub use error::{DecodeError, ErrorClass, SourceError};
+pub use event::{Batch, Change, Event, Image, Message, Op, Span, Transaction};
+pub use filter::TableFilter;
+pub use gtid::{Gtid, GtidSet, MariaGtid, MariaGtidSet};
+pub use position::{Inside, LogPosition, Lsn, Mark, Position, PositionError};
+pub use schema::{Column, RowDecoder, Table, TableName, Type};
+pub use source::{Confirm, Opened, Source, SourceInfo, SourceStream};
+pub use value::{Array, Date, DateTime, Interval, Time, Value};

@@ -1,0 +1,2 @@
+//! Rowcast.
+fn main() {}

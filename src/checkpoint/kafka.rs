@@ -1,0 +1,123 @@
+//! The checkpoint in Kafka: the last committed record of a compacted topic with one partition.
+//!
+//! Reads the tail only, backwards in growing steps from the high watermark: a start doesn't grow with the topic's age.
+//! Transaction markers and aborted records take offsets too, so the last record may lie some way before the end.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::Checkpoint;
+use crate::error::RunError;
+use crate::sink::kafka::KafkaSettings;
+
+/// Offsets looked at first; eight times as many in each further step.
+const FIRST_STEP: i64 = 32;
+/// How long one reading may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Up to where committed records are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// What is committed now: an open transaction of somebody else isn't waited for.
+    Committed,
+    /// The end of the log as it is now: after fencing, everything before it is decided.
+    HighWatermark,
+}
+
+/// The topic of a source's checkpoint.
+pub fn topic(source: &str) -> String {
+    format!("rowcast.checkpoint.{source}")
+}
+
+/// Reads the last committed checkpoint. Blocks.
+///
+/// # Errors
+/// Transient if Kafka can't be reached; definite if the record is of another source, version or form.
+pub fn read(settings: &KafkaSettings, until: Until) -> Result<Option<Checkpoint>, RunError> {
+    let topic = topic(&settings.source);
+    let (low, high) = watermarks(settings, &topic).map_err(|error| failed(&topic, error))?;
+    let consumer = consumer(settings, "read_committed").map_err(|error| failed(&topic, error))?;
+    if until == Until::HighWatermark {
+        await_decided(&consumer, &topic, high)?;
+    }
+    let mut step = FIRST_STEP;
+    loop {
+        let from = high.saturating_sub(step).max(low);
+        let found = last_record(&consumer, &settings.source, &topic, from)?;
+        if found.is_some() || from <= low {
+            return match found {
+                Some(bytes) => Checkpoint::from_bytes(&bytes, &settings.source, &format!("topic {topic}")).map(Some),
+                None => Ok(None),
+            };
+        }
+        step = step.saturating_mul(8);
+    }
+}
+
+fn consumer(settings: &KafkaSettings, isolation: &str) -> Result<BaseConsumer, KafkaError> {
+    let mut config = settings.base();
+    config
+        // never joined: partitions are assigned by hand and offsets are never committed
+        .set("group.id", format!("rowcast.{}", settings.source))
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", isolation)
+        .set("auto.offset.reset", "earliest")
+        .set("fetch.wait.max.ms", "50")
+        .set("queued.max.messages.kbytes", "1024")
+        .set("fetch.message.max.bytes", "262144");
+    settings.shared_properties(&mut config);
+    config.create()
+}
+
+/// The end of the log, undecided records included: a read_committed client would be told the end of what is decided.
+fn watermarks(settings: &KafkaSettings, topic: &str) -> Result<(i64, i64), KafkaError> {
+    consumer(settings, "read_uncommitted")?.fetch_watermarks(topic, 0, PATIENCE)
+}
+
+/// Waits until all before `high` is decided. A read_committed client is told the end of what is decided as the watermark.
+fn await_decided(consumer: &BaseConsumer, topic: &str, high: i64) -> Result<(), RunError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match consumer.fetch_watermarks(topic, 0, PATIENCE) {
+            Ok((_, decided)) if decided >= high => return Ok(()),
+            Ok((_, decided)) if Instant::now() >= deadline => {
+                return Err(failed(topic, format!("offset {decided} of {high} is decided after {PATIENCE:?}")));
+            }
+            Ok(_) => std::thread::sleep(Duration::from_millis(20)),
+            Err(error) => return Err(failed(topic, error)),
+        }
+    }
+}
+
+/// The last committed record with our key from offset `from` on.
+fn last_record(consumer: &BaseConsumer, source: &str, topic: &str, from: i64) -> Result<Option<Vec<u8>>, RunError> {
+    let mut assignment = TopicPartitionList::new();
+    assignment
+        .add_partition_offset(topic, 0, Offset::Offset(from))
+        .and_then(|()| consumer.assign(&assignment))
+        .map_err(|error| failed(topic, error))?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut found = None;
+    loop {
+        match consumer.poll(Duration::from_millis(100)) {
+            None if Instant::now() >= deadline => return Err(failed(topic, format!("no end after {PATIENCE:?}"))),
+            None => {}
+            Some(Ok(message)) => {
+                if message.key() == Some(source.as_bytes()) {
+                    found = message.payload().map(<[u8]>::to_vec);
+                }
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(found),
+            Some(Err(error)) => return Err(failed(topic, error)),
+        }
+    }
+}
+
+fn failed(topic: &str, what: impl std::fmt::Display) -> RunError {
+    RunError::transient(format!("kafka: can't read the checkpoint from {topic}: {what}"))
+}

@@ -1,0 +1,204 @@
+//! The checkpoint: the only state that Rowcast keeps.
+//!
+//! One small record per source: where to go on, on which server, and who writes it. It is kept where the events go, so that
+//! both move together: in a compacted topic, committed in the same Kafka transaction as the events ([`kafka`]), or in a file
+//! beside a sink without transactions ([`file`]). What changes seldom (states of single tables, once there are any) goes into
+//! records of its own, so that a commit's cost doesn't grow with the number of tables.
+//!
+//! A record of a newer version, of another source or that isn't a checkpoint at all is refused, never guessed at.
+
+pub mod file;
+pub mod kafka;
+
+use rowcast_core::{Inside, LogPosition, Position};
+use serde::{Deserialize, Serialize};
+
+use crate::error::RunError;
+
+/// Version of the record's form.
+const VERSION: u32 = 1;
+
+/// Where a source goes on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// Name of the source.
+    pub source: String,
+    /// `postgres`, `mysql`, `mariadb`; none until the source was opened once.
+    pub kind: Option<String>,
+    /// What must not change below a source (PostgreSQL's system identifier).
+    pub identity: Option<String>,
+    /// Up to where everything is published; none if the source was claimed but has never streamed.
+    pub position: Option<Position>,
+    /// The process that wrote it: told by this, an older process that wakes up knows that it was replaced, before it touches
+    /// anything.
+    pub owner: String,
+}
+
+/// The record as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+struct Stored {
+    version: u32,
+    source: String,
+    kind: Option<String>,
+    identity: Option<String>,
+    position: Option<StoredPosition>,
+    owner: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredPosition {
+    kind: String,
+    log: String,
+    inside: Option<StoredInside>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredInside {
+    transaction: String,
+    rows: u64,
+}
+
+/// Only the version, to refuse a newer record before its other fields are looked at.
+#[derive(Debug, Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+impl Checkpoint {
+    /// The first record of a source that has never streamed.
+    pub fn claim(source: &str, owner: &str) -> Self {
+        Self { source: source.to_owned(), kind: None, identity: None, position: None, owner: owner.to_owned() }
+    }
+
+    /// The record's bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let position = self.position.as_ref().map(|position| StoredPosition {
+            kind: position.log.kind().to_owned(),
+            log: position.log.to_string(),
+            inside: position
+                .inside
+                .as_ref()
+                .map(|inside| StoredInside { transaction: inside.transaction.clone(), rows: inside.rows }),
+        });
+        let stored = Stored {
+            version: VERSION,
+            source: self.source.clone(),
+            kind: self.kind.clone(),
+            identity: self.identity.clone(),
+            position,
+            owner: self.owner.clone(),
+        };
+        // a struct of strings and numbers always serializes
+        serde_json::to_vec(&stored).unwrap_or_default()
+    }
+
+    /// Reads a record of `source` found at `place` (a topic or file, for the error).
+    ///
+    /// # Errors
+    /// Definite: newer version, another source, damaged.
+    pub fn from_bytes(bytes: &[u8], source: &str, place: &str) -> Result<Self, RunError> {
+        let damaged = |what: String| {
+            RunError::definite(format!(
+                "the checkpoint in {place} can't be read: {what}; repair: restore it, or remove it to start from now (changes in \
+                 between are then not published)"
+            ))
+        };
+        let Versioned { version } = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+        if version > VERSION {
+            return Err(RunError::definite(format!(
+                "the checkpoint in {place} has version {version}, this rowcast reads up to {VERSION}; repair: run the newer rowcast"
+            )));
+        }
+        let stored: Stored = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+        if stored.source != source {
+            return Err(RunError::definite(format!(
+                "the checkpoint in {place} belongs to source `{}`, not `{source}`; repair: give each source a place of its own",
+                stored.source
+            )));
+        }
+        let position = match stored.position {
+            None => None,
+            Some(position) => Some(Position {
+                log: LogPosition::parse(&position.kind, &position.log).map_err(|error| damaged(error.to_string()))?,
+                inside: position
+                    .inside
+                    .map(|inside| Inside { transaction: inside.transaction, rows: inside.rows }),
+            }),
+        };
+        Ok(Self { source: stored.source, kind: stored.kind, identity: stored.identity, position, owner: stored.owner })
+    }
+
+    /// Refuses to go on with a server that isn't the one this checkpoint is about.
+    ///
+    /// # Errors
+    /// Definite, naming both.
+    pub fn check_server(&self, kind: &str, identity: Option<&str>) -> Result<(), RunError> {
+        let differs = |ours: Option<&str>, theirs: Option<&str>| matches!((ours, theirs), (Some(a), Some(b)) if a != b);
+        if differs(self.kind.as_deref(), Some(kind)) || differs(self.identity.as_deref(), identity) {
+            let name = |kind: Option<&str>, identity: Option<&str>| {
+                format!("{} {}", kind.unwrap_or("?"), identity.unwrap_or("")).trim_end().to_owned()
+            };
+            return Err(RunError::definite(format!(
+                "the checkpoint of `{}` was written for {}, but the server is {}: positions of one mean nothing on the other; \
+                 repair: point `source` at the old server, or give the new one another `name`",
+                self.source,
+                name(self.kind.as_deref(), self.identity.as_deref()),
+                name(Some(kind), identity)
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use rowcast_core::Lsn;
+
+    use super::*;
+
+    fn checkpoint() -> Checkpoint {
+        Checkpoint {
+            source: "shop".into(),
+            kind: Some("postgres".into()),
+            identity: Some("7391".into()),
+            position: Some(Position {
+                log: LogPosition::Lsn(Lsn(0x16B_3748)),
+                inside: Some(Inside { transaction: "0/16B3800".into(), rows: 5 }),
+            }),
+            owner: "a".into(),
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_reads_back() {
+        for written in [checkpoint(), Checkpoint::claim("shop", "b")] {
+            assert_eq!(Checkpoint::from_bytes(&written.to_bytes(), "shop", "here").unwrap(), written);
+        }
+    }
+
+    #[test]
+    fn what_is_not_this_sources_checkpoint_is_refused() {
+        let text = String::from_utf8(checkpoint().to_bytes()).unwrap();
+        let newer = text.replace("\"version\":1", "\"version\":2,\"surprise\":true");
+        let no_lsn = text.replace("0/16B3748", "16B3748");
+        for (bytes, source, expected) in [
+            (newer.as_str(), "shop", "version 2"),
+            (text.as_str(), "other", "belongs to source `shop`"),
+            (no_lsn.as_str(), "shop", "not an LSN"),
+            ("", "shop", "can't be read"),
+            ("{}", "shop", "can't be read"),
+        ] {
+            let error = Checkpoint::from_bytes(bytes.as_bytes(), source, "topic x").unwrap_err().message;
+            assert!(error.contains(expected) && error.contains("topic x") && error.contains("repair"), "{error}");
+        }
+    }
+
+    #[test]
+    fn another_server_under_the_same_name_is_refused() {
+        assert!(checkpoint().check_server("postgres", Some("7391")).is_ok());
+        assert!(checkpoint().check_server("postgres", Some("7392")).unwrap_err().message.contains("7391"));
+        assert!(checkpoint().check_server("mysql", None).is_err());
+        assert!(Checkpoint::claim("shop", "b").check_server("mysql", None).is_ok());
+    }
+}

@@ -1,0 +1,59 @@
+//! Why a run of a source ended, and what follows from it.
+
+use std::fmt;
+
+use rowcast_core::SourceError;
+
+/// What the supervisor does about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunErrorClass {
+    /// May go away by itself: run again from the checkpoint, after a pause.
+    Transient,
+    /// Needs an operator: stop this source.
+    Definite,
+    /// Another process took over this source: stop, and confirm nothing to the database.
+    Fenced,
+    /// The reader of the output went away (`rowcast run --to stdout | head`): stop quietly.
+    OutputClosed,
+}
+
+/// Why a run ended before it was asked to.
+#[derive(Debug, Clone)]
+pub struct RunError {
+    /// What follows.
+    pub class: RunErrorClass,
+    /// What happened, where, and how to repair it. Without row values and secrets.
+    pub message: String,
+}
+
+impl RunError {
+    /// An error that may go away by itself.
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self { class: RunErrorClass::Transient, message: message.into() }
+    }
+
+    /// An error that needs an operator.
+    pub fn definite(message: impl Into<String>) -> Self {
+        Self { class: RunErrorClass::Definite, message: message.into() }
+    }
+
+    /// Another process has taken over.
+    pub fn fenced(message: impl Into<String>) -> Self {
+        Self { class: RunErrorClass::Fenced, message: message.into() }
+    }
+}
+
+impl From<SourceError> for RunError {
+    fn from(error: SourceError) -> Self {
+        let class = if error.is_transient() { RunErrorClass::Transient } else { RunErrorClass::Definite };
+        Self { class, message: error.to_string() }
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for RunError {}

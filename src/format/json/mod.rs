@@ -1,0 +1,347 @@
+//! Format `json`: our own envelope, written straight from the row's bytes into a reused buffer.
+//!
+//! What doesn't change from row to row is prepared: per table version the names of the columns and the constant part of
+//! `source`; per transaction its identity. A row then costs its decoding and some copies.
+//!
+//! The value is deterministic: the same change gives the same bytes whenever and by whomever it is encoded.
+
+mod write;
+
+use rowcast_core::{Column, Op, Table, Transaction, Value};
+
+pub use write::string;
+use write::{int, uint, value};
+
+/// Version of the envelope, sent as the header `rowcast.v`.
+pub const ENVELOPE_VERSION: &str = "1";
+
+/// What is the same for all events of one source.
+#[derive(Debug, Clone)]
+pub struct SourceNames {
+    /// The source's name in the configuration.
+    pub name: String,
+    /// `postgres`, `mysql`, `mariadb`.
+    pub kind: &'static str,
+}
+
+/// The prepared parts of one table version.
+#[derive(Debug)]
+pub struct TableText {
+    /// `"name":` per column, escaped.
+    columns: Vec<Vec<u8>>,
+    /// `"source":{"name":...,"table":...,`
+    source: Vec<u8>,
+}
+
+impl TableText {
+    /// Prepares a table version.
+    pub fn new(source: &SourceNames, table: &Table) -> Self {
+        let column = |column: &Column| {
+            let mut text = Vec::new();
+            string(&mut text, &column.name);
+            text.push(b':');
+            text
+        };
+        let schema = table.name.schema.as_deref();
+        Self {
+            columns: table.columns.iter().map(column).collect(),
+            source: source_text(source, &table.name.db, schema, Some(&table.name.table)),
+        }
+    }
+}
+
+fn source_text(source: &SourceNames, db: &str, schema: Option<&str>, table: Option<&str>) -> Vec<u8> {
+    let mut text = b"\"source\":{\"name\":".to_vec();
+    let optional = |text: &mut Vec<u8>, name: Option<&str>| match name {
+        Some(name) => string(text, name),
+        None => text.extend_from_slice(b"null"),
+    };
+    string(&mut text, &source.name);
+    text.extend_from_slice(b",\"kind\":");
+    string(&mut text, source.kind);
+    text.extend_from_slice(b",\"db\":");
+    string(&mut text, db);
+    text.extend_from_slice(b",\"schema\":");
+    optional(&mut text, schema);
+    text.extend_from_slice(b",\"table\":");
+    optional(&mut text, table);
+    text.push(b',');
+    text
+}
+
+/// The prepared parts of one transaction.
+#[derive(Debug, Default)]
+pub struct TransactionText {
+    /// `"tx":"...","seq":`
+    before_seq: Vec<u8>,
+    /// `,"pos":"...","ts_us":...,"snapshot":false},"id":"name/pos/`
+    after_seq: Vec<u8>,
+}
+
+impl TransactionText {
+    /// Prepares for the events of `transaction`, reusing the buffers.
+    pub fn begin(&mut self, source: &SourceNames, transaction: &Transaction) {
+        let Self { before_seq, after_seq } = self;
+        before_seq.clear();
+        before_seq.extend_from_slice(b"\"tx\":");
+        string(before_seq, &transaction.id);
+        before_seq.extend_from_slice(b",\"seq\":");
+        after_seq.clear();
+        after_seq.extend_from_slice(b",\"pos\":");
+        string(after_seq, &transaction.pos);
+        after_seq.extend_from_slice(b",\"ts_us\":");
+        int(after_seq, transaction.commit_us);
+        // names and positions hold nothing that JSON would escape
+        after_seq.extend_from_slice(b",\"snapshot\":false},\"id\":\"");
+        after_seq.extend_from_slice(source.name.as_bytes());
+        after_seq.push(b'/');
+        after_seq.extend_from_slice(transaction.pos.as_bytes());
+        after_seq.push(b'/');
+    }
+}
+
+/// One change of one row, decoded.
+#[derive(Debug, Clone, Copy)]
+pub struct RowEvent<'a> {
+    /// What the event says; for an update that changes the key the two halves are a delete and an insert.
+    pub op: Op,
+    /// Ordinal of the row in its transaction.
+    pub seq: u64,
+    /// Told apart when one change makes two events: appended to the id.
+    pub id_suffix: &'static str,
+    /// The row before, one value per column; none if nothing is to be shown.
+    pub before: Option<&'a [Value<'a>]>,
+    /// The row after.
+    pub after: Option<&'a [Value<'a>]>,
+}
+
+/// Writes the event's value.
+pub fn event(out: &mut Vec<u8>, table: &TableText, transaction: &TransactionText, event: &RowEvent<'_>) {
+    out.extend_from_slice(match event.op {
+        Op::Insert => b"{\"op\":\"c\",\"before\":",
+        Op::Update => b"{\"op\":\"u\",\"before\":",
+        Op::Delete => b"{\"op\":\"d\",\"before\":",
+        Op::Read => b"{\"op\":\"r\",\"before\":",
+        Op::Truncate => b"{\"op\":\"t\",\"before\":",
+    });
+    row(out, table, event.before);
+    out.extend_from_slice(b",\"after\":");
+    row(out, table, event.after);
+    absent(out, table, event.after);
+    out.push(b',');
+    out.extend_from_slice(&table.source);
+    place(out, transaction, event.seq, event.id_suffix);
+}
+
+/// Writes `seq` to the end of the envelope.
+fn place(out: &mut Vec<u8>, transaction: &TransactionText, seq: u64, id_suffix: &str) {
+    out.extend_from_slice(&transaction.before_seq);
+    uint(out, seq);
+    out.extend_from_slice(&transaction.after_seq);
+    uint(out, seq);
+    out.extend_from_slice(id_suffix.as_bytes());
+    out.extend_from_slice(b"\"}");
+}
+
+fn row(out: &mut Vec<u8>, table: &TableText, values: Option<&[Value<'_>]>) {
+    let Some(values) = values else {
+        out.extend_from_slice(b"null");
+        return;
+    };
+    let mut separator = b'{';
+    for (name, column) in table.columns.iter().zip(values) {
+        if !column.is_absent() {
+            out.push(separator);
+            out.extend_from_slice(name);
+            value(out, column);
+            separator = b',';
+        }
+    }
+    if separator == b'{' {
+        out.push(b'{');
+    }
+    out.push(b'}');
+}
+
+/// Names the columns that the log left out of the row after; nothing if there are none.
+fn absent(out: &mut Vec<u8>, table: &TableText, after: Option<&[Value<'_>]>) {
+    let mut separator: &[u8] = b",\"absent\":[";
+    for (name, column) in table.columns.iter().zip(after.unwrap_or(&[])) {
+        if column.is_absent() {
+            out.extend_from_slice(separator);
+            // without the colon
+            out.extend_from_slice(name.split_last().map_or(&[][..], |(_, quoted)| quoted));
+            separator = b",";
+        }
+    }
+    if separator == b"," {
+        out.push(b']');
+    }
+}
+
+/// Writes the key: the key columns as an object in key order. The table has a key.
+pub fn key<'a>(out: &mut Vec<u8>, table: &TableText, columns: impl Iterator<Item = (usize, Value<'a>)>) {
+    let mut separator = b'{';
+    for (index, column) in columns {
+        out.push(separator);
+        out.extend_from_slice(table.columns.get(index).map_or(&[][..], Vec::as_slice));
+        value(out, &column);
+        separator = b',';
+    }
+    if separator == b'{' {
+        out.push(b'{');
+    }
+    out.push(b'}');
+}
+
+/// Writes an application's message (`op` `m`): prefix and content, the content as text if it is UTF-8, else as base64.
+pub fn message(
+    out: &mut Vec<u8>,
+    source: &SourceNames,
+    db: &str,
+    transaction: &TransactionText,
+    seq: u64,
+    prefix: &[u8],
+    content: &[u8],
+) {
+    out.extend_from_slice(b"{\"op\":\"m\",\"before\":null,\"after\":null,\"message\":{\"prefix\":");
+    string(out, &String::from_utf8_lossy(prefix));
+    match std::str::from_utf8(content) {
+        Ok(text) => {
+            out.extend_from_slice(b",\"text\":");
+            string(out, text);
+        }
+        Err(_) => {
+            out.extend_from_slice(b",\"base64\":");
+            value(out, &Value::Bytes(content));
+        }
+    }
+    out.extend_from_slice(b"},");
+    out.extend_from_slice(&source_text(source, db, None, None));
+    place(out, transaction, seq, "");
+}
+
+/// Writes a table version for the schema topic.
+pub fn schema(out: &mut Vec<u8>, source: &SourceNames, table: &Table) {
+    out.extend_from_slice(b"{\"fingerprint\":");
+    string(out, &fingerprint(table));
+    out.push(b',');
+    out.extend_from_slice(&source_text(source, &table.name.db, table.name.schema.as_deref(), Some(&table.name.table)));
+    out.pop();
+    out.extend_from_slice(b"},\"key\":[");
+    for (index, column) in table.key_columns().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        string(out, &column.name);
+    }
+    out.extend_from_slice(b"],\"columns\":[");
+    for (index, column) in table.columns.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(b"{\"name\":");
+        string(out, &column.name);
+        out.extend_from_slice(b",\"type\":");
+        string(out, column.ty.name());
+        out.extend_from_slice(b",\"native\":");
+        string(out, &column.native);
+        out.extend_from_slice(b",\"nullable\":");
+        out.extend_from_slice(match column.nullable {
+            None => b"null".as_slice(),
+            Some(true) => b"true",
+            Some(false) => b"false",
+        });
+        out.push(b'}');
+    }
+    out.extend_from_slice(b"]}");
+}
+
+/// The header `rowcast.schema`: 16 hexadecimal digits.
+pub fn fingerprint(table: &Table) -> String {
+    format!("{:016x}", table.fingerprint)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use rowcast_core::{Bump, DecodeError, Image, Lsn, Mark, RowDecoder, TableName, Type};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct NoRows;
+
+    impl RowDecoder for NoRows {
+        fn decode<'a>(&'a self, _: &'a [u8], _: Image, _: &'a Bump, _: &mut Vec<Value<'a>>) -> Result<(), DecodeError> {
+            Err(DecodeError::row("no rows"))
+        }
+    }
+
+    fn orders() -> Table {
+        let column = |name: &str, ty| Column {
+            name: name.to_owned(),
+            ty,
+            native: "x".to_owned(),
+            nullable: Some(false),
+        };
+        let name = TableName { db: Arc::from("shop"), schema: Some(Arc::from("public")), table: Arc::from("orders") };
+        let columns = vec![
+            column("id", Type::Int { bits: 64, unsigned: false }),
+            column("st\"atus", Type::Text),
+            column("body", Type::Text),
+        ];
+        Table::new(name, columns, vec![0], Box::new(NoRows))
+    }
+
+    fn prepared() -> (SourceNames, TransactionText) {
+        let source = SourceNames { name: "shop".to_owned(), kind: "postgres" };
+        let mut text = TransactionText::default();
+        let lsn = Lsn(0x16B_3748);
+        text.begin(
+            &source,
+            &Transaction { id: "751".into(), pos: lsn.to_string(), mark: Mark::Lsn(lsn), commit_us: 17 },
+        );
+        (source, text)
+    }
+
+    #[test]
+    fn an_event_is_the_envelope_of_the_contract() {
+        let (source, transaction) = prepared();
+        let table = TableText::new(&source, &orders());
+        let before = [Value::Int(7), Value::Absent, Value::Absent];
+        let after = [Value::Int(7), Value::Text("paid"), Value::Absent];
+        let mut out = Vec::new();
+        let row = RowEvent { op: Op::Update, seq: 3, id_suffix: "", before: Some(&before), after: Some(&after) };
+        event(&mut out, &table, &transaction, &row);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            concat!(
+                r#"{"op":"u","before":{"id":7},"after":{"id":7,"st\"atus":"paid"},"absent":["body"],"#,
+                r#""source":{"name":"shop","kind":"postgres","db":"shop","schema":"public","table":"orders","#,
+                r#""tx":"751","seq":3,"pos":"0/16B3748","ts_us":17,"snapshot":false},"id":"shop/0/16B3748/3"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn schemas_and_messages_are_json() {
+        let (source, transaction) = prepared();
+        let mut out = Vec::new();
+        schema(&mut out, &source, &orders());
+        let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(json["source"]["table"], "orders");
+        assert_eq!(json["key"][0], "id");
+        assert_eq!(json["columns"][1]["name"], "st\"atus");
+        for (content, member) in [(&b"hi"[..], "text"), (b"\xff", "base64")] {
+            out.clear();
+            message(&mut out, &source, "shop", &transaction, 1, b"p", content);
+            let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
+            assert!(json["message"][member].is_string());
+            assert_eq!(json["source"]["table"], serde_json::Value::Null);
+            assert_eq!(json["id"], "shop/0/16B3748/1");
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! Encoding: a batch of raw rows becomes records ready for the sink.
+//!
+//! A pure function of the batch (and of what was configured): batches can be encoded in parallel and put back in order. What
+//! it prepares once per table version is shared by all workers.
+//!
+//! ```text
+//! Batch { bytes, events } ──decode──► Value on the stack ──format──► Encoded { buf, records, progress }
+//! ```
+//!
+//! Fails only for a row that can't be decoded; the error names table, column and position, never the value.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rowcast_core::{
+    Batch, Bump, Change, DecodeError, Event, Image, Inside, LogPosition, Mark, Message, Op, Table, Transaction, Value,
+};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::RunError;
+use crate::format::json::{self, RowEvent, SourceNames, TableText, TransactionText};
+use crate::route::{self, TopicTemplate};
+
+/// Table versions kept prepared at once; beyond it all are prepared anew. Far above what a database has in use.
+const PREPARED_TABLES: usize = 16_384;
+
+/// Turns batches into records. Shared by the workers of one source.
+#[derive(Debug)]
+pub struct Encoder {
+    source: SourceNames,
+    /// Database for events that belong to no table.
+    db: String,
+    template: TopicTemplate,
+    tombstones: bool,
+    /// The part of a transaction that the sink has already.
+    skip: Option<Inside>,
+    messages: Arc<Destination>,
+    tables: Mutex<HashMap<u64, Arc<Destination>>>,
+}
+
+/// Where records go: a topic, and for tables what their events have in common.
+#[derive(Debug)]
+pub struct Destination {
+    /// Kafka topic.
+    pub topic: String,
+    /// The table version and its fingerprint as text; none for messages.
+    pub table: Option<(Arc<Table>, String)>,
+    text: Option<TableText>,
+}
+
+/// Records of one batch, in order, with the progress between them.
+#[derive(Debug, Default)]
+pub struct Encoded {
+    /// Keys and values.
+    pub buf: Vec<u8>,
+    /// The records.
+    pub records: Vec<Record>,
+    /// Progress: each behind the first `usize` records.
+    pub progress: Vec<(usize, Progress)>,
+    /// What the records' `destination` is an index of.
+    pub destinations: Vec<Arc<Destination>>,
+    /// Bytes of the source's budget and the place among the workers, given back when this is dropped.
+    pub held: Vec<OwnedSemaphorePermit>,
+}
+
+/// One record.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Index into [`Encoded::destinations`].
+    pub destination: u32,
+    /// Key in [`Encoded::buf`]; none for tables without a key.
+    pub key: Option<Range<usize>>,
+    /// Value; none for a tombstone.
+    pub value: Option<Range<usize>>,
+    /// Send it to every partition of the topic (truncate).
+    pub to_all_partitions: bool,
+}
+
+/// How the source's position moves.
+#[derive(Debug)]
+pub enum Progress {
+    /// A transaction begins, or goes on at the start of the batch.
+    Begin(Arc<Transaction>),
+    /// The batch ends inside a transaction, behind this row of it.
+    Rows(u64),
+    /// The transaction ended.
+    Commit(Mark),
+    /// Nothing before this position is of interest.
+    Heartbeat(LogPosition),
+}
+
+impl Encoder {
+    /// An encoder for one run of a source that resumes inside a transaction if `skip` says so.
+    pub fn new(
+        source: SourceNames,
+        db: String,
+        template: TopicTemplate,
+        tombstones: bool,
+        skip: Option<Inside>,
+    ) -> Self {
+        let messages = Destination { topic: route::message_topic(&source.name), table: None, text: None };
+        Self { source, db, template, tombstones, skip, messages: Arc::new(messages), tables: Mutex::default() }
+    }
+
+    /// Names of the source.
+    pub fn source(&self) -> &SourceNames {
+        &self.source
+    }
+
+    /// Encodes a batch into `buf`, which is cleared first.
+    ///
+    /// # Errors
+    /// Definite, for a row that can't be decoded.
+    pub fn encode(&self, batch: &Batch, buf: Vec<u8>) -> Result<Encoded, RunError> {
+        let mut destinations: Vec<Arc<Destination>> =
+            batch.tables.iter().map(|table| self.destination(table)).collect();
+        destinations.push(Arc::clone(&self.messages));
+        let arena = Bump::new();
+        let mut work = Work {
+            encoder: self,
+            batch,
+            arena: &arena,
+            out: Encoded { buf, destinations, ..Encoded::default() },
+            transaction: TransactionText::default(),
+            open: None,
+            skip_rows: 0,
+            rows: 0,
+            before: Vec::new(),
+            after: Vec::new(),
+        };
+        work.out.buf.clear();
+        if let Some(open) = &batch.open {
+            work.begin(open);
+        }
+        for event in &batch.events {
+            work.event(event)?;
+        }
+        if work.open.is_some() {
+            work.progress(Progress::Rows(work.rows));
+        }
+        Ok(work.out)
+    }
+
+    fn destination(&self, table: &Arc<Table>) -> Arc<Destination> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = tables.get(&table.fingerprint) {
+            // the same schema with another decode plan (another image of the same version) needs its own table
+            return Arc::clone(known);
+        }
+        if tables.len() >= PREPARED_TABLES {
+            tables.clear();
+        }
+        let made = Arc::new(Destination {
+            topic: self.template.topic(&self.source.name, &table.name),
+            table: Some((Arc::clone(table), json::fingerprint(table))),
+            text: Some(TableText::new(&self.source, table)),
+        });
+        tables.insert(table.fingerprint, Arc::clone(&made));
+        made
+    }
+}
+
+/// The state of encoding one batch. Rows are decoded into two vectors that are reused from row to row.
+struct Work<'a> {
+    encoder: &'a Encoder,
+    batch: &'a Batch,
+    arena: &'a Bump,
+    out: Encoded,
+    transaction: TransactionText,
+    open: Option<&'a Arc<Transaction>>,
+    skip_rows: u64,
+    rows: u64,
+    before: Vec<Value<'a>>,
+    after: Vec<Value<'a>>,
+}
+
+impl<'a> Work<'a> {
+    fn progress(&mut self, progress: Progress) {
+        self.out.progress.push((self.out.records.len(), progress));
+    }
+
+    fn begin(&mut self, transaction: &'a Arc<Transaction>) {
+        self.transaction.begin(&self.encoder.source, transaction);
+        self.skip_rows = match &self.encoder.skip {
+            Some(inside) if inside.transaction == transaction.pos => inside.rows,
+            _ => 0,
+        };
+        self.rows = 0;
+        self.open = Some(transaction);
+        self.progress(Progress::Begin(Arc::clone(transaction)));
+    }
+
+    fn event(&mut self, event: &'a Event) -> Result<(), RunError> {
+        match event {
+            Event::Begin(transaction) => self.begin(transaction),
+            Event::Commit(mark) => {
+                self.open = None;
+                self.progress(Progress::Commit(mark.clone()));
+            }
+            Event::Heartbeat(position) => self.progress(Progress::Heartbeat(position.clone())),
+            Event::Change(change) => {
+                self.rows = change.seq;
+                if change.seq > self.skip_rows {
+                    self.change(change)?;
+                }
+            }
+            Event::Message(message) => {
+                self.rows = message.seq;
+                if message.seq > self.skip_rows {
+                    self.message(message);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: &Message) {
+        let start = self.out.buf.len();
+        let (prefix, content) = (self.batch.bytes(message.prefix), self.batch.bytes(message.content));
+        self.out.buf.extend_from_slice(prefix);
+        let middle = self.out.buf.len();
+        let Encoder { source, db, .. } = self.encoder;
+        json::message(&mut self.out.buf, source, db, &self.transaction, message.seq, prefix, content);
+        let end = self.out.buf.len();
+        self.out.records.push(Record {
+            destination: self.batch.tables.len() as u32,
+            key: Some(start..middle),
+            value: Some(middle..end),
+            to_all_partitions: false,
+        });
+    }
+
+    fn change(&mut self, change: &Change) -> Result<(), RunError> {
+        let index = change.table as usize;
+        let (Some(table), Some(destination)) = (self.batch.tables.get(index), self.out.destinations.get(index)) else {
+            return Err(RunError::definite("a change of a table that its batch doesn't hold: a defect of the connector"));
+        };
+        let destination = Arc::clone(destination);
+        let Some(text) = &destination.text else {
+            return Err(RunError::definite("a table without a schema: a defect of the connector"));
+        };
+        let failed = |work: &Self, error: DecodeError| work.decode_failed(table, change, &error);
+        let (data, arena) = (&self.batch.data, self.arena);
+        let decode = |image: Option<Image>, row: &mut Vec<Value<'a>>| match image {
+            Some(image) => table.decode(data, image, arena, row).map(|()| true),
+            None => Ok(false),
+        };
+        let has_before = decode(change.before, &mut self.before).map_err(|error| failed(self, error))?;
+        let has_after = decode(change.after, &mut self.after).map_err(|error| failed(self, error))?;
+        let before = has_before.then_some(self.before.as_slice());
+        let after = has_after.then_some(self.after.as_slice());
+
+        let tombstones = self.encoder.tombstones && !table.key.is_empty();
+        let (transaction, seq) = (&self.transaction, change.seq);
+        let mut writer =
+            Writer { out: &mut self.out, table, text, transaction, destination: change.table, seq, tombstones };
+        writer.change(change.op, before, after).map_err(|KeyMissing| self.key_missing(table, change))
+    }
+
+    fn position(&self) -> String {
+        self.open.map_or_else(|| "no transaction".to_owned(), |open| format!("transaction {}", open.pos))
+    }
+
+    fn decode_failed(&self, table: &Table, change: &Change, error: &DecodeError) -> RunError {
+        let column = error.column.and_then(|index| table.columns.get(index));
+        let place = match column {
+            Some(column) => format!("{}, column `{}` ({})", table.name, column.name, column.native),
+            None => table.name.to_string(),
+        };
+        RunError::definite(format!(
+            "can't decode a row of {place} at {}, row {}: {}; repair: exclude the table with `\"!{}\"` in `tables`, or report this",
+            self.position(),
+            change.seq,
+            error.what,
+            table.name
+        ))
+    }
+
+    fn key_missing(&self, table: &Table, change: &Change) -> RunError {
+        RunError::definite(format!(
+            "the log holds no key for a row of {} at {}, row {}; repair: give the table a primary key, or log whole rows \
+             (PostgreSQL: REPLICA IDENTITY FULL; MySQL: binlog_row_image=FULL)",
+            table.name,
+            self.position(),
+            change.seq
+        ))
+    }
+}
+
+/// A key column is in none of a change's images.
+struct KeyMissing;
+
+/// A key's bytes; none if the table has no key.
+type Key = Option<Range<usize>>;
+
+/// Writes the records of one change.
+struct Writer<'w> {
+    out: &'w mut Encoded,
+    table: &'w Table,
+    text: &'w TableText,
+    transaction: &'w TransactionText,
+    destination: u32,
+    seq: u64,
+    tombstones: bool,
+}
+
+impl Writer<'_> {
+    fn change<'v>(
+        &mut self,
+        op: Op,
+        before: Option<&[Value<'v>]>,
+        after: Option<&[Value<'v>]>,
+    ) -> Result<(), KeyMissing> {
+        match op {
+            Op::Truncate => self.event(op, "", None, None, None),
+            Op::Delete => {
+                let key = self.key(before, None)?;
+                self.event(op, "", key.clone(), before, None);
+                self.tombstone(key);
+            }
+            Op::Insert | Op::Read => {
+                let key = self.key(after, None)?;
+                self.event(op, "", key, before, after);
+            }
+            Op::Update => {
+                let key = self.key(after, before)?;
+                match self.changed_key(before, after)? {
+                    None => self.event(op, "", key, before, after),
+                    // consumers keep state by key: to them a row under a new key is another row
+                    Some(old) => {
+                        self.event(Op::Delete, "/d", Some(old.clone()), before, None);
+                        self.tombstone(Some(old));
+                        self.event(Op::Insert, "/c", key, None, after);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The old key, if the update changed it. Values that look different but are written alike (NaN) are the same key.
+    fn changed_key<'v>(
+        &mut self,
+        before: Option<&[Value<'v>]>,
+        after: Option<&[Value<'v>]>,
+    ) -> Result<Key, KeyMissing> {
+        let differs = |index: &usize| match (column(before, *index), column(after, *index)) {
+            (Some(old), Some(new)) => old != new,
+            _ => false,
+        };
+        if !self.table.key.iter().any(differs) {
+            return Ok(None);
+        }
+        let (old, new) = (self.key(before, after)?, self.key(after, before)?);
+        let bytes = |key: &Key| key.clone().and_then(|range| self.out.buf.get(range));
+        Ok(if bytes(&old) == bytes(&new) { None } else { old })
+    }
+
+    /// Writes the key of a row, taking from `other` what `row` lacks.
+    fn key<'v>(&mut self, row: Option<&[Value<'v>]>, other: Option<&[Value<'v>]>) -> Result<Key, KeyMissing> {
+        let key = &self.table.key;
+        if key.is_empty() {
+            return Ok(None);
+        }
+        let value = |index: &usize| column(row, *index).or_else(|| column(other, *index)).map(|value| (*index, value));
+        if !key.iter().all(|index| value(index).is_some()) {
+            return Err(KeyMissing);
+        }
+        let start = self.out.buf.len();
+        json::key(&mut self.out.buf, self.text, key.iter().filter_map(value));
+        Ok(Some(start..self.out.buf.len()))
+    }
+
+    fn event(
+        &mut self,
+        op: Op,
+        id_suffix: &'static str,
+        key: Key,
+        before: Option<&[Value<'_>]>,
+        after: Option<&[Value<'_>]>,
+    ) {
+        let start = self.out.buf.len();
+        let event = RowEvent { op, seq: self.seq, id_suffix, before, after };
+        json::event(&mut self.out.buf, self.text, self.transaction, &event);
+        let value = Some(start..self.out.buf.len());
+        let to_all_partitions = op == Op::Truncate;
+        self.out.records.push(Record { destination: self.destination, key, value, to_all_partitions });
+    }
+
+    /// Lets a compacted topic forget the key.
+    fn tombstone(&mut self, key: Key) {
+        if self.tombstones {
+            let record = Record { destination: self.destination, key, value: None, to_all_partitions: false };
+            self.out.records.push(record);
+        }
+    }
+}
+
+/// A column's value, unless the log left it out.
+fn column<'v>(row: Option<&[Value<'v>]>, index: usize) -> Option<Value<'v>> {
+    row.and_then(|row| row.get(index)).copied().filter(|value| !value.is_absent())
+}

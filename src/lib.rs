@@ -11,3 +11,4 @@ pub mod logging;
 pub mod pipeline;
 pub mod route;
 pub mod sink;
+pub mod supervisor;

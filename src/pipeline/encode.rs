@@ -20,7 +20,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::RunError;
 use crate::format::json::{self, RowEvent, SourceNames, TableText, TransactionText};
-use crate::route::{self, TopicTemplate};
+use crate::config::TopicTemplate;
+use crate::route;
 
 /// Table versions kept prepared at once; beyond it all are prepared anew. Far above what a database has in use.
 const PREPARED_TABLES: usize = 16_384;
@@ -31,7 +32,7 @@ pub struct Encoder {
     source: SourceNames,
     /// Database for events that belong to no table.
     db: String,
-    template: TopicTemplate,
+    template: Option<TopicTemplate>,
     tombstones: bool,
     /// The part of a transaction that the sink has already.
     skip: Option<Inside>,
@@ -95,7 +96,7 @@ impl Encoder {
     pub fn new(
         source: SourceNames,
         db: String,
-        template: TopicTemplate,
+        template: Option<TopicTemplate>,
         tombstones: bool,
         skip: Option<Inside>,
     ) -> Self {
@@ -152,7 +153,10 @@ impl Encoder {
             tables.clear();
         }
         let made = Arc::new(Destination {
-            topic: self.template.topic(&self.source.name, &table.name),
+            topic: self
+                .template
+                .as_ref()
+                .map_or_else(String::new, |template| route::topic(template, &self.source.name, &table.name)),
             table: Some((Arc::clone(table), json::fingerprint(table))),
             text: Some(TableText::new(&self.source, table)),
         });

@@ -26,7 +26,7 @@ pub use encode::{Destination, Encoded, Encoder, Record};
 use crate::checkpoint::Checkpoint;
 use crate::error::{RunError, RunErrorClass};
 use crate::format::json::SourceNames;
-use crate::route::TopicTemplate;
+use crate::config::TopicTemplate;
 use crate::sink::OpenSink;
 
 /// Batches that may wait, whatever their size: bounds what an empty batch costs.
@@ -45,8 +45,8 @@ pub struct PipelineOptions {
     pub kind: &'static str,
     /// Database of the events that belong to no table.
     pub db: String,
-    /// Topic of a table.
-    pub topic: TopicTemplate,
+    /// Topic of a table; none for sinks without topics.
+    pub topic: Option<TopicTemplate>,
     /// A null value after each delete.
     pub tombstones: bool,
     /// Bytes between reader and publisher.

@@ -21,7 +21,7 @@ pub mod value;
 pub use bumpalo::Bump;
 pub use error::{DecodeError, ErrorClass, SourceError};
 pub use event::{Batch, Change, Event, Image, Message, Op, Span, Transaction};
-pub use filter::TableFilter;
+pub use filter::{TableFilter, TablePattern};
 pub use gtid::{Gtid, GtidSet, MariaGtid, MariaGtidSet};
 pub use position::{Inside, LogPosition, Lsn, Mark, Position, PositionError};
 pub use schema::{Column, RowDecoder, Table, TableName, Type};

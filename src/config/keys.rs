@@ -1,0 +1,259 @@
+//! The table of all configuration keys, and the check of a file's keys against it.
+//!
+//! It is the single place that says which keys exist, in which file they may stand and for which kind of source or sink
+//! they mean something. The environment overrides, the "unknown key" errors and the test that compares the documentation
+//! with the code all read it.
+
+use super::errors::Collector;
+use super::suggest::{did_you_mean, nearest};
+use super::yaml::{Entry, Kind, Node};
+
+/// What a key holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// A single value.
+    Text,
+    /// A list of single values.
+    List,
+    /// Other keys of the table.
+    Section,
+    /// Free keys with single values.
+    Properties,
+}
+
+/// Where a key may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Only in a source file.
+    Source,
+    /// Only in the shared file.
+    Shared,
+    /// In the shared file, and overridden in a source file.
+    Both,
+}
+
+/// For which kinds of source or sink a key means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum For {
+    /// For all.
+    All,
+    /// For these values of `source.type`.
+    Source(&'static [&'static str]),
+    /// For these values of `sink.type`.
+    Sink(&'static [&'static str]),
+}
+
+/// One key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    /// Dotted path from the root.
+    pub(crate) path: &'static str,
+    pub(crate) shape: Shape,
+    pub(crate) scope: Scope,
+    pub(crate) used_by: For,
+}
+
+const POSTGRES: For = For::Source(&["postgres"]);
+const MYSQL: For = For::Source(&["mysql", "mariadb"]);
+const KAFKA: For = For::Sink(&["kafka"]);
+const FILE: For = For::Sink(&["file"]);
+
+const fn key(path: &'static str, shape: Shape, scope: Scope, used_by: For) -> Key {
+    Key { path, shape, scope, used_by }
+}
+
+/// Every key there is.
+pub(crate) const KEYS: &[Key] = &[
+    key("name", Shape::Text, Scope::Source, For::All),
+    key("source", Shape::Section, Scope::Source, For::All),
+    key("source.type", Shape::Text, Scope::Source, For::All),
+    key("source.host", Shape::Text, Scope::Source, For::All),
+    key("source.port", Shape::Text, Scope::Source, For::All),
+    key("source.database", Shape::Text, Scope::Source, POSTGRES),
+    key("source.user", Shape::Text, Scope::Source, For::All),
+    key("source.password", Shape::Text, Scope::Source, For::All),
+    key("source.tls", Shape::Section, Scope::Source, For::All),
+    key("source.tls.mode", Shape::Text, Scope::Source, For::All),
+    key("source.tls.ca", Shape::Text, Scope::Source, For::All),
+    key("source.tls.cert", Shape::Text, Scope::Source, For::All),
+    key("source.tls.key", Shape::Text, Scope::Source, For::All),
+    key("source.tls.server_name", Shape::Text, Scope::Source, For::All),
+    key("source.tables", Shape::List, Scope::Source, For::All),
+    key("source.slot", Shape::Text, Scope::Source, POSTGRES),
+    key("source.publication", Shape::Text, Scope::Source, POSTGRES),
+    key("source.server_id", Shape::Text, Scope::Source, MYSQL),
+    key("source.connect_timeout", Shape::Text, Scope::Source, For::All),
+    key("source.read_timeout", Shape::Text, Scope::Source, For::All),
+    key("sink", Shape::Section, Scope::Both, For::All),
+    key("sink.type", Shape::Text, Scope::Both, For::All),
+    key("sink.brokers", Shape::Text, Scope::Both, KAFKA),
+    key("sink.topic", Shape::Text, Scope::Both, KAFKA),
+    key("sink.properties", Shape::Properties, Scope::Both, KAFKA),
+    key("sink.tombstones", Shape::Text, Scope::Both, KAFKA),
+    key("sink.path", Shape::Text, Scope::Both, FILE),
+    key("delivery", Shape::Text, Scope::Both, For::All),
+    key("memory", Shape::Section, Scope::Both, For::All),
+    key("memory.budget", Shape::Text, Scope::Both, For::All),
+    key("commit", Shape::Section, Scope::Both, For::All),
+    key("commit.interval", Shape::Text, Scope::Both, For::All),
+    key("commit.max_bytes", Shape::Text, Scope::Both, For::All),
+    key("state_dir", Shape::Text, Scope::Both, For::All),
+    key("logging", Shape::Section, Scope::Shared, For::All),
+    key("logging.format", Shape::Text, Scope::Shared, For::All),
+    key("logging.level", Shape::Text, Scope::Shared, For::All),
+];
+
+/// The kinds that are in effect for a source; `None` while unknown (missing, misspelt or behind `${...}`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kinds {
+    pub(crate) source: Option<String>,
+    pub(crate) sink: Option<String>,
+}
+
+impl Key {
+    /// The path of the section that the key stands in; empty at the root.
+    pub(crate) fn parent(&self) -> &'static str {
+        self.path.rsplit_once('.').map_or("", |(parent, _)| parent)
+    }
+
+    /// The last part of the path.
+    pub(crate) fn name(&self) -> &'static str {
+        self.path.rsplit_once('.').map_or(self.path, |(_, name)| name)
+    }
+
+    /// Whether the key means something for these kinds; true while they are unknown.
+    pub(crate) fn fits(&self, kinds: &Kinds) -> bool {
+        let (allowed, kind) = match self.used_by {
+            For::All => return true,
+            For::Source(allowed) => (allowed, &kinds.source),
+            For::Sink(allowed) => (allowed, &kinds.sink),
+        };
+        kind.as_deref().is_none_or(|kind| allowed.contains(&kind))
+    }
+}
+
+/// The key with this path.
+pub(crate) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// The path of `name` in the section `parent`.
+pub(crate) fn join(parent: &str, name: &str) -> String {
+    if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") }
+}
+
+/// Reports every key of a file that doesn't exist or may not stand there, and gives back the tree without them.
+///
+/// `kinds` narrows the list of allowed keys in the message; a key of another kind is left to [`report_misfits`], because
+/// only the merged layers tell which kind is in effect.
+pub(crate) fn check_file(root: Node, scope: Scope, kinds: &Kinds, errors: &Collector) -> Node {
+    check_section(root, "", scope, kinds, errors)
+}
+
+fn check_section(node: Node, path: &str, scope: Scope, kinds: &Kinds, errors: &Collector) -> Node {
+    let Kind::Map(entries) = node.kind else { return node };
+    let mut kept = Vec::new();
+    for entry in entries {
+        let entry_path = join(path, &entry.key);
+        match find(&entry_path) {
+            // A key with a dot in it (`source.host: x` in one line) has the path of a real one, but isn't it.
+            Some(key) if !entry.key.contains('.') => {
+                if key.scope != Scope::Both && key.scope != scope {
+                    let home = if scope == Scope::Shared { "a source file" } else { "the shared file, rowcast.yaml" };
+                    errors.push(&entry.key_place, format!("`{entry_path}` belongs in {home}"));
+                    continue;
+                }
+                let value = match key.shape {
+                    Shape::Section => check_section(entry.value, &entry_path, scope, kinds, errors),
+                    _ => entry.value,
+                };
+                kept.push(Entry { value, ..entry });
+            }
+            _ => errors.push(&entry.key_place, unknown(&entry.key, path, scope, kinds)),
+        }
+    }
+    Node { kind: Kind::Map(kept), ..node }
+}
+
+fn unknown(name: &str, section: &str, scope: Scope, kinds: &Kinds) -> String {
+    let allowed: Vec<&str> = KEYS
+        .iter()
+        .filter(|key| key.parent() == section && (key.scope == Scope::Both || key.scope == scope) && key.fits(kinds))
+        .map(Key::name)
+        .collect();
+    // A forgotten colon makes `password hunter2` a key: show its first word only.
+    let first = name.split_whitespace().next().unwrap_or_default();
+    let shown = if first == name { name.to_owned() } else { format!("{first} …") };
+    let within = if section.is_empty() { String::new() } else { format!(" in `{section}`") };
+    let advice = match nearest(name, allowed.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`? "),
+        None if name == "<<" => {
+            "YAML merge keys aren't supported, what sources share belongs in rowcast.yaml; ".to_owned()
+        }
+        None if first != name => "a colon and a blank belong behind the key; ".to_owned(),
+        None if name.contains('.') => "write nested keys in lines of their own, indented; ".to_owned(),
+        None => KEYS
+            .iter()
+            .find(|key| key.name() == name)
+            .map(|key| match key.parent() {
+                "" => format!("`{name}` belongs at the top level; "),
+                parent => format!("`{name}` belongs in `{parent}`; "),
+            })
+            .unwrap_or_default(),
+    };
+    format!("unknown key `{shown}`{within}; {advice}allowed: {}", allowed.join(", "))
+}
+
+/// Reports keys of the merged tree that belong to another kind of source or sink.
+pub(crate) fn report_misfits(root: &Node, kinds: &Kinds, errors: &Collector) {
+    misfits(root, "", kinds, errors);
+}
+
+fn misfits(node: &Node, path: &str, kinds: &Kinds, errors: &Collector) {
+    let Kind::Map(entries) = &node.kind else { return };
+    for entry in entries {
+        let entry_path = join(path, &entry.key);
+        let Some(key) = find(&entry_path) else { continue };
+        if !key.fits(kinds) {
+            let (allowed, section, kind) = match key.used_by {
+                For::All => continue,
+                For::Source(allowed) => (allowed, "source", &kinds.source),
+                For::Sink(allowed) => (allowed, "sink", &kinds.sink),
+            };
+            errors.push(
+                &entry.key_place,
+                format!(
+                    "`{entry_path}` means nothing here: it belongs to `type: {}`, and this {section} has `type: {}`",
+                    allowed.join("` or `type: "),
+                    kind.as_deref().unwrap_or_default()
+                ),
+            );
+        } else if key.shape == Shape::Section {
+            misfits(&entry.value, &entry_path, kinds, errors);
+        }
+    }
+}
+
+/// `kafka`, or what was meant instead: the message for a value that is none of the allowed words.
+pub(crate) fn not_one_of(word: &str, allowed: &[&str]) -> String {
+    let meant = did_you_mean(word, allowed.iter().copied());
+    let meant = meant.strip_prefix("; ").map(|meant| format!("{meant} ")).unwrap_or_default();
+    format!("{meant}allowed: {}", allowed.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_its_section_in_the_table_and_is_there_once() {
+        for (index, key) in KEYS.iter().enumerate() {
+            assert!(
+                key.parent().is_empty() || find(key.parent()).is_some_and(|parent| parent.shape == Shape::Section),
+                "{}",
+                key.path
+            );
+            assert!(KEYS.iter().skip(index + 1).all(|other| other.path != key.path), "{}", key.path);
+        }
+    }
+}

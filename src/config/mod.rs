@@ -1,0 +1,120 @@
+//! Typed configuration: one YAML file per source, and `rowcast.yaml` for what all share.
+//!
+//! ```text
+//! files ──► yaml (located tree) ──► keys (unknown ones) ──┐
+//!                                    environment ─────────┼─► layers (merge) ──► reader + secrets ──► SourceConfig
+//!                                    command line ────────┘
+//! ```
+//!
+//! Guarantees:
+//! - All mistakes of all files at once, each with file, line and column (or the variable's name), the wrong key or value,
+//!   what is allowed, and the nearest name for a misspelt one ([`ConfigErrors`]). Unknown and duplicate keys are mistakes.
+//! - Values are text until the typed reader reads them; nothing is guessed on the way.
+//! - Secrets are in `SecretString`; no error, `Debug` or summary shows them.
+//! - Nothing but files and the environment is looked at: a configuration that loads says nothing about the servers.
+//!
+//! It fails only with [`ConfigErrors`]; the process then ends with exit code 2.
+
+mod environment;
+mod errors;
+mod files;
+mod keys;
+mod layers;
+mod load;
+mod logs;
+mod reader;
+mod secrets;
+mod sink;
+mod source;
+mod suggest;
+mod summary;
+mod topic;
+mod units;
+mod yaml;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use environment::Environment;
+pub use errors::{ConfigError, ConfigErrors, Place};
+pub use files::SHARED_FILE;
+pub use load::load;
+pub use logs::{LogFormat, LoggingConfig, parse_level};
+pub use sink::{Delivery, KafkaConfig, PropertyValue, SinkConfig};
+pub use source::{
+    ConnectionConfig, MysqlConfig, MysqlFlavor, PostgresConfig, SourceKind, TlsConfig, TlsIdentity, TlsMode,
+};
+pub use summary::summary;
+pub use topic::{CHECKPOINT_PREFIX, TopicPart, TopicTemplate};
+
+/// What to load.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Source files, or folders of them.
+    pub paths: Vec<PathBuf>,
+    /// The shared file, if it is named explicitly.
+    pub shared: Option<PathBuf>,
+    /// A sink from the command line, in place of the configured ones.
+    pub sink: Option<SinkOverride>,
+    /// Where overrides and `${NAME}` come from.
+    pub environment: Environment,
+}
+
+/// A sink that replaces the configured one of every source.
+///
+/// The delivery is at least once then, and the slot or server id is another one than the configured (slot
+/// `<slot>_aside`, a derived server id): a look at the events must never move the running daemon's slot, nor throw its
+/// replica out of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SinkOverride {
+    /// Events as lines on the standard output
+    Stdout,
+}
+
+/// A configuration without mistakes.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What is the same for all sources.
+    pub shared: Shared,
+    /// The sources in the order of the files; at least one, all with different names.
+    pub sources: Vec<SourceConfig>,
+}
+
+/// What is the same for all sources.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    /// The shared file, if there is one.
+    pub file: Option<PathBuf>,
+    /// How the daemon logs.
+    pub logging: LoggingConfig,
+}
+
+/// One source with everything in effect for it.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// `[a-z0-9][a-z0-9_-]*`, at most 50: names the checkpoint and the transactional id.
+    pub name: String,
+    /// The file that it stands in.
+    pub file: PathBuf,
+    /// The database.
+    pub kind: SourceKind,
+    /// Where events go.
+    pub sink: SinkConfig,
+    /// How events are delivered; `ExactlyOnce` only with Kafka.
+    pub delivery: Delivery,
+    /// Bytes between reader and publisher, from 1 MiB.
+    pub memory_budget: usize,
+    /// When to commit.
+    pub commit: CommitConfig,
+    /// The folder of checkpoint files, for sinks without transactions.
+    pub state_dir: PathBuf,
+}
+
+/// When a busy stream is committed; an idle one is at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitConfig {
+    /// After this time, from 1 ms to 10 s.
+    pub interval: Duration,
+    /// Or after this many bytes; not more than the memory budget.
+    pub max_bytes: usize,
+}

@@ -1,0 +1,148 @@
+//! Prints the changes of a database as they come, or counts them: a look at the source without the daemon.
+//!
+//! ```text
+//! PGHOST=127.0.0.1 PGUSER=cdc PGPASSWORD=... PGDATABASE=shop cargo run -p rowcast-postgres --example dump -- 'public.*'
+//! ```
+//!
+//! `SLOT=name` uses a lasting slot and publication of that name (else a temporary one), `RESUME=0/16B3748` begins
+//! there, `COUNT=n` prints nothing but the rate and ends after n changes, `TLS=require` and `CA=file` as in libpq,
+//! `CONFIRM=1` confirms what was printed.
+
+use std::env::var;
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use rowcast_core::{Bump, Confirm, Event, LogPosition, Position, Source, SourceStream, TableFilter, Value};
+use rowcast_postgres::{Options, PostgresSource, TlsMode, TlsOptions};
+
+fn setting(name: &str, default: &str) -> String {
+    var(name).unwrap_or_else(|_| default.to_owned())
+}
+
+fn options() -> Result<Options, Box<dyn Error>> {
+    let patterns: Vec<String> = std::env::args().skip(1).collect();
+    let user = setting("PGUSER", "postgres");
+    Ok(Options {
+        name: "dump".to_owned(),
+        host: setting("PGHOST", "127.0.0.1"),
+        port: setting("PGPORT", "5432").parse()?,
+        database: setting("PGDATABASE", &user),
+        user,
+        password: setting("PGPASSWORD", "").into(),
+        tls: TlsOptions {
+            mode: match setting("TLS", "prefer").as_str() {
+                "disable" => TlsMode::Disable,
+                "require" => TlsMode::Require,
+                "verify-ca" => TlsMode::VerifyCa,
+                "verify-full" => TlsMode::VerifyFull,
+                _ => TlsMode::Prefer,
+            },
+            ca: var("CA").ok().map(Into::into),
+            cert: var("CERT").ok().map(Into::into),
+            key: var("KEY").ok().map(Into::into),
+            server_name: None,
+        },
+        tables: TableFilter::parse(&patterns)?,
+        slot: setting("SLOT", "dump"),
+        publication: setting("PUBLICATION", &setting("SLOT", "dump")),
+        temporary: var("SLOT").is_err(),
+        connect_timeout: Duration::from_secs(10),
+        read_timeout: Duration::from_secs(setting("READ_TIMEOUT", "60").parse()?),
+    })
+}
+
+/// A value, short: long text by its length.
+fn short(value: &Value<'_>) -> String {
+    let text = format!("{value:?}");
+    if text.len() <= 300 {
+        text
+    } else {
+        format!("{}... ({} bytes)", text.chars().take(60).collect::<String>(), text.len())
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let source = PostgresSource::new(options()?)?;
+    let resume = match var("RESUME") {
+        Ok(text) => Some(Position::boundary(LogPosition::parse("lsn", &text)?)),
+        Err(_) => None,
+    };
+    let limit: u64 = setting("COUNT", "0").parse()?;
+    let mut opened = source.open(resume.as_ref()).await?;
+    eprintln!("{:?} from {}", opened.info, opened.start);
+    let (mut position, mut count, mut bytes, mut batches) = (opened.start.clone(), 0_u64, 0_usize, 0_u64);
+    let mut began = None;
+    let mut arena = Bump::new();
+    loop {
+        let batch = tokio::select! {
+            batch = opened.stream.next() => match batch {
+                Ok(batch) => batch,
+                Err(error) => {
+                    eprintln!("{error}");
+                    break;
+                }
+            },
+            _ = tokio::signal::ctrl_c() => break,
+        };
+        batches += 1;
+        bytes += batch.data.len();
+        for event in &batch.events {
+            match event {
+                Event::Commit(mark) => position.advance(mark)?,
+                Event::Heartbeat(at) => position = at.clone(),
+                Event::Change(_) => {
+                    began.get_or_insert_with(Instant::now);
+                    count += 1;
+                }
+                _ => {}
+            }
+            if limit > 0 {
+                continue;
+            }
+            match event {
+                Event::Change(change) => {
+                    let Some(table) = batch.tables.get(change.table as usize) else { continue };
+                    println!("  {} {:?} {} fp {:x}", change.seq, change.op, table.name, table.fingerprint);
+                    for (what, image) in [("before", change.before), ("after", change.after)] {
+                        let Some(image) = image else { continue };
+                        arena.reset();
+                        let mut row = Vec::new();
+                        table.decode(&batch.data, image, &arena, &mut row)?;
+                        for (column, value) in table.columns.iter().zip(&row) {
+                            println!(
+                                "    {what} {} [{} {:?}] = {}",
+                                column.name,
+                                column.native,
+                                column.ty,
+                                short(value)
+                            );
+                        }
+                    }
+                    println!("    key {:?}", table.key_columns().map(|column| &column.name).collect::<Vec<_>>());
+                }
+                Event::Message(message) => println!(
+                    "  {} message {} {}",
+                    message.seq,
+                    String::from_utf8_lossy(batch.bytes(message.prefix)),
+                    String::from_utf8_lossy(batch.bytes(message.content)),
+                ),
+                other => println!("{other:?}"),
+            }
+        }
+        if var("CONFIRM").is_ok() {
+            opened.confirm.confirm(&position);
+        }
+        if limit > 0 && count >= limit {
+            let seconds = began.map_or(0.0, |began| began.elapsed().as_secs_f64());
+            println!(
+                "{count} changes, {bytes} bytes, {batches} batches, {seconds:.2} s, {:.0}/s",
+                count as f64 / seconds
+            );
+            break;
+        }
+    }
+    eprintln!("ends at {position}");
+    opened.stream.close().await;
+    Ok(())
+}

@@ -11,7 +11,8 @@ pub enum RunErrorClass {
     Transient,
     /// Needs an operator: stop this source.
     Definite,
-    /// Another process took over this source: stop, and confirm nothing to the database.
+    /// Another producer took the source's transactional id: nothing more is published or confirmed. Opening the sink again
+    /// reads who owns the source now, and is refused if that is another process.
     Fenced,
     /// The reader of the output went away (`rowcast run --to stdout | head`): stop quietly.
     OutputClosed,

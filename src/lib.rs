@@ -11,4 +11,5 @@ pub mod logging;
 pub mod pipeline;
 pub mod route;
 pub mod sink;
+pub mod status;
 pub mod supervisor;

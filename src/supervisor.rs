@@ -23,6 +23,7 @@ use crate::pipeline::{self, PipelineOptions};
 use crate::sink::OpenSink;
 use crate::sink::kafka::KafkaSettings;
 use crate::sink::lines::{LineSettings, Target};
+use crate::status::{State, Status};
 
 /// The first pause after a failure; doubled up to the longest, and back after a run of this length.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -41,11 +42,17 @@ pub enum Ended {
 /// Runs all sources until `stop` turns true or none is left.
 ///
 /// With `aside` nothing is kept: no checkpoint, and what is created on the server is temporary.
-pub async fn run(sources: Vec<SourceConfig>, aside: bool, stop: watch::Receiver<bool>) -> Ended {
+pub async fn run(
+    sources: Vec<SourceConfig>,
+    aside: bool,
+    status: Status,
+    stop: watch::Receiver<bool>,
+) -> Ended {
     let owner = format!("{:016x}", rand::rng().random::<u64>());
     let mut running = JoinSet::new();
     for config in sources {
-        running.spawn(supervise(config, aside, owner.clone(), stop.clone()));
+        status.set(&config.name, State::Starting);
+        running.spawn(supervise(config, aside, owner.clone(), status.clone(), stop.clone()));
     }
     let mut failed = false;
     while let Some(ended) = running.join_next().await {
@@ -55,7 +62,13 @@ pub async fn run(sources: Vec<SourceConfig>, aside: bool, stop: watch::Receiver<
 }
 
 /// Runs one source; true if it ended in good order.
-async fn supervise(config: SourceConfig, aside: bool, owner: String, stop: watch::Receiver<bool>) -> bool {
+async fn supervise(
+    config: SourceConfig,
+    aside: bool,
+    owner: String,
+    status: Status,
+    stop: watch::Receiver<bool>,
+) -> bool {
     let options = PipelineOptions {
         name: config.name.clone(),
         kind: config.kind.type_name(),
@@ -72,6 +85,7 @@ async fn supervise(config: SourceConfig, aside: bool, owner: String, stop: watch
         commit_interval: config.commit.interval,
         commit_bytes: config.commit.max_bytes,
         owner,
+        status,
     };
     match &config.kind {
         SourceKind::Postgres(postgres) => {
@@ -185,40 +199,45 @@ async fn restarting<S: Source, O: OpenSink + Clone>(
     mut stop: watch::Receiver<bool>,
 ) -> bool {
     let mut pause = FIRST_PAUSE;
+    let name = options.name.as_str();
+    let ended = |why: Option<String>| options.status.set(name, State::Stopped { why });
     loop {
         let began = Instant::now();
-        let result = pipeline::run(&source, opener.clone(), options, stop.clone()).await;
-        let name = options.name.as_str();
-        let error = match result {
-            Ok(()) => {
-                tracing::info!(source = name, "stopped");
-                return true;
-            }
-            Err(error) => error,
+        options.status.set(name, State::Starting);
+        let Err(error) = pipeline::run(&source, opener.clone(), options, stop.clone()).await else {
+            ended(None);
+            tracing::info!(source = name, "stopped");
+            return true;
         };
+        let why = Some(error.to_string());
         match error.class {
             RunErrorClass::OutputClosed => {
+                ended(why);
                 tracing::info!(source = name, "stopped: {error}");
                 return true;
             }
             RunErrorClass::Definite => {
+                ended(why);
                 tracing::error!(source = name, "stopped: {error}");
                 return false;
             }
+            RunErrorClass::Transient | RunErrorClass::Fenced if *stop.borrow() => {
+                ended(why);
+                tracing::warn!(source = name, "stopped: {error}");
+                return true;
+            }
             RunErrorClass::Transient | RunErrorClass::Fenced => {}
-        }
-        if *stop.borrow() {
-            tracing::warn!(source = name, "stopped: {error}");
-            return true;
         }
         if began.elapsed() >= HEALTHY {
             pause = FIRST_PAUSE;
         }
+        options.status.set(name, State::Waiting { why: error.to_string() });
         let wait = pause.mul_f64(rand::rng().random_range(0.5..1.5));
         tracing::warn!(source = name, "waiting {:.1} s, then starting again: {error}", wait.as_secs_f64());
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             _ = stop.wait_for(|stop| *stop) => {
+                ended(None);
                 tracing::info!(source = name, "stopped");
                 return true;
             }

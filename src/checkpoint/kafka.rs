@@ -12,7 +12,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::Checkpoint;
 use crate::error::RunError;
-use crate::sink::kafka::KafkaSettings;
+use crate::sink::kafka::{Background, KafkaSettings};
 
 /// Offsets looked at first; eight times as many in each further step.
 const FIRST_STEP: i64 = 32;
@@ -58,7 +58,9 @@ pub fn read(settings: &KafkaSettings, until: Until) -> Result<Option<Checkpoint>
     }
 }
 
-fn consumer(settings: &KafkaSettings, isolation: &str) -> Result<BaseConsumer, KafkaError> {
+type Reader = BaseConsumer<Background>;
+
+fn consumer(settings: &KafkaSettings, isolation: &str) -> Result<Reader, KafkaError> {
     let mut config = settings.base();
     config
         // never joined: partitions are assigned by hand and offsets are never committed
@@ -71,7 +73,7 @@ fn consumer(settings: &KafkaSettings, isolation: &str) -> Result<BaseConsumer, K
         .set("queued.max.messages.kbytes", "1024")
         .set("fetch.message.max.bytes", "262144");
     settings.shared_properties(&mut config);
-    config.create()
+    config.create_with_context(Background::default())
 }
 
 /// The end of the log, undecided records included: a read_committed client would be told the end of what is decided.
@@ -80,7 +82,7 @@ fn watermarks(settings: &KafkaSettings, topic: &str) -> Result<(i64, i64), Kafka
 }
 
 /// Waits until all before `high` is decided. A read_committed client is told the end of what is decided as the watermark.
-fn await_decided(consumer: &BaseConsumer, topic: &str, high: i64) -> Result<(), RunError> {
+fn await_decided(consumer: &Reader, topic: &str, high: i64) -> Result<(), RunError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match consumer.fetch_watermarks(topic, 0, PATIENCE) {
@@ -95,7 +97,7 @@ fn await_decided(consumer: &BaseConsumer, topic: &str, high: i64) -> Result<(), 
 }
 
 /// The last committed record with our key from offset `from` on.
-fn last_record(consumer: &BaseConsumer, source: &str, topic: &str, from: i64) -> Result<Option<Vec<u8>>, RunError> {
+fn last_record(consumer: &Reader, source: &str, topic: &str, from: i64) -> Result<Option<Vec<u8>>, RunError> {
     let mut assignment = TopicPartitionList::new();
     assignment
         .add_partition_offset(topic, 0, Offset::Offset(from))

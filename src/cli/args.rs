@@ -10,12 +10,12 @@ const EXAMPLES: &str = "\
 Examples:
   rowcast run config/sources/shop-postgres.yaml --to stdout   see events as lines, no Kafka needed
   rowcast run config                                          all sources of a folder
-  rowcast check-config config                                 find all mistakes, show what is in effect
+  rowcast check-config config                                 find mistakes, show what is in effect
   ROWCAST__SINK__BROKERS=kafka:9092 rowcast run config        override a key for all sources
 
 Files:
-  One YAML file per source. rowcast.yaml in its folder, or in the parent folder, holds what all sources share;
-  every key of a source can be overridden with ROWCAST__SECTION__KEY=value.
+  One YAML file per source. rowcast.yaml in its folder, or in the one above, holds what all share.
+  Every key can be overridden with an environment variable ROWCAST__SECTION__KEY=value.
 
 Exit codes:
   0  stopped on request (SIGTERM, SIGINT), or nothing wrong found
@@ -72,6 +72,8 @@ pub enum Command {
     /// Check the configuration and show what is in effect, without secrets
     #[command(after_help = CHECK_EXAMPLES)]
     CheckConfig(CheckConfigArgs),
+    /// Ask a running daemon's status file whether all sources are streaming: exit code 0 if so, else 1
+    Health(HealthArgs),
 }
 
 /// Which files are read.
@@ -105,6 +107,14 @@ pub struct CheckConfigArgs {
     /// Which files are read.
     #[command(flatten)]
     pub files: ConfigArgs,
+}
+
+/// Arguments of `health`.
+#[derive(Clone, Debug, Args)]
+pub struct HealthArgs {
+    /// The status file that the daemon keeps
+    #[arg(long, env = "ROWCAST_STATUS_FILE", value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 impl Cli {

@@ -9,9 +9,10 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::args::{CheckConfigArgs, Cli, Command, RunArgs};
+use super::args::{CheckConfigArgs, Cli, Command, HealthArgs, RunArgs};
 use crate::config::{self, Environment, Loaded, SinkConfig, SinkOverride};
 use crate::sink::kafka::check_properties;
+use crate::status::{self, Status};
 use crate::{logging, supervisor};
 
 const FAILED: u8 = 1;
@@ -29,12 +30,14 @@ pub fn main() -> ExitCode {
     let code = match &cli.command {
         Command::Run(args) => run(&cli, args, &runtime),
         Command::CheckConfig(args) => check_config(args, &runtime),
+        Command::Health(args) => health(args),
     };
     // blocking calls of a source that didn't end in time must not keep the process
     runtime.shutdown_background();
     code
 }
 
+/// Ends with a code and a word for the operator.
 fn complain(code: u8, what: std::fmt::Arguments<'_>) -> ExitCode {
     // nothing is left to do if the standard error is closed
     let _ = writeln!(std::io::stderr(), "{what}");
@@ -62,7 +65,11 @@ fn run(cli: &Cli, args: &RunArgs, runtime: &tokio::runtime::Runtime) -> ExitCode
 async fn until_stopped(loaded: Loaded, aside: bool) -> supervisor::Ended {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), sources = loaded.sources.len(), "rowcast starts");
     let (stop, stopping) = watch::channel(false);
-    let mut sources = tokio::spawn(supervisor::run(loaded.sources, aside, stopping));
+    let status = Status::default();
+    if let Some(file) = std::env::var_os(status::FILE_VARIABLE) {
+        tokio::spawn(status.clone().keep_file(file.into()));
+    }
+    let mut sources = tokio::spawn(supervisor::run(loaded.sources, aside, status, stopping));
     let ended = tokio::select! {
         ended = &mut sources => Some(ended),
         name = asked_to_stop() => {
@@ -122,6 +129,15 @@ fn check_config(args: &CheckConfigArgs, runtime: &tokio::runtime::Runtime) -> Ex
         }
     }
     ExitCode::SUCCESS
+}
+
+fn health(args: &HealthArgs) -> ExitCode {
+    match status::read(&args.file) {
+        Ok((lines, true)) => complain(0, format_args!("{}", lines.join("\n"))),
+        Ok((lines, false)) if lines.is_empty() => complain(FAILED, format_args!("no source has started yet")),
+        Ok((lines, false)) => complain(FAILED, format_args!("{}", lines.join("\n"))),
+        Err(message) => complain(FAILED, format_args!("{message}")),
+    }
 }
 
 /// Only librdkafka knows its properties: a producer is made of them and dropped, unconnected.

@@ -24,10 +24,11 @@ use tokio::time::Instant;
 pub use encode::{Destination, Encoded, Encoder, Record};
 
 use crate::checkpoint::Checkpoint;
-use crate::error::{RunError, RunErrorClass};
+use crate::error::RunError;
 use crate::format::json::SourceNames;
 use crate::config::TopicTemplate;
 use crate::sink::OpenSink;
+use crate::status::{State, Status};
 
 /// Batches that may wait, whatever their size: bounds what an empty batch costs.
 const QUEUED_BATCHES: usize = 1024;
@@ -57,6 +58,8 @@ pub struct PipelineOptions {
     pub commit_bytes: usize,
     /// This process.
     pub owner: String,
+    /// Told when the stream is open.
+    pub status: Status,
 }
 
 /// Runs a source until `stop` turns true or something fails.
@@ -121,6 +124,7 @@ async fn open_source<S: Source>(
     }
     let position = resume.clone().unwrap_or_else(|| Position::boundary(now));
     log_start(options, &info, resume.is_some(), &position);
+    options.status.set(&options.name, State::Streaming);
     let names = SourceNames { name: options.name.clone(), kind: options.kind };
     let (db, topic) = (options.db.clone(), options.topic.clone());
     let encoder = Arc::new(Encoder::new(names, db, topic, options.tombstones, position.inside.clone()));
@@ -146,7 +150,7 @@ fn log_start(options: &PipelineOptions, info: &SourceInfo, resumes: bool, from: 
         tracing::info!(source, kind, server, %from, tables, "{what}");
     }
     for note in &info.notes {
-        tracing::warn!(source, "{note}");
+        tracing::info!(source, "{note}");
     }
 }
 
@@ -239,9 +243,4 @@ async fn dispatch(
             return;
         }
     }
-}
-
-/// True if the run may be tried again.
-pub fn may_retry(error: &RunError) -> bool {
-    matches!(error.class, RunErrorClass::Transient | RunErrorClass::Fenced)
 }

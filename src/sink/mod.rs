@@ -25,7 +25,7 @@ pub trait OpenSink: Send + 'static {
     /// Fences the older writer, then reads the checkpoint. Blocks; called on the publisher's thread.
     ///
     /// # Errors
-    /// Fenced if a later process owns the source; definite or transient otherwise.
+    /// Definite if a later process owns the source, or if only an operator can help; transient otherwise.
     fn open(&mut self) -> Result<OpenedSink, RunError>;
 }
 

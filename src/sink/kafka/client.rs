@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, ProducerContext};
@@ -88,8 +89,8 @@ pub fn check_properties(settings: &KafkaSettings) -> Result<(), RunError> {
 }
 
 /// Makes the producer.
-pub(super) fn producer(settings: &KafkaSettings) -> Result<BaseProducer<Deliveries>, RunError> {
-    settings.producer_config().create_with_context(Deliveries::default()).map_err(|error| match error {
+pub(super) fn producer(settings: &KafkaSettings) -> Result<BaseProducer<Background>, RunError> {
+    settings.producer_config().create_with_context(Background::default()).map_err(|error| match error {
         KafkaError::ClientConfig(_, what, key, _) => {
             RunError::definite(format!("kafka property `{key}`: {what}; repair: `sink.properties`"))
         }
@@ -99,19 +100,19 @@ pub(super) fn producer(settings: &KafkaSettings) -> Result<BaseProducer<Deliveri
 
 /// Collects what goes wrong in the background.
 #[derive(Debug, Default)]
-pub struct Deliveries {
+pub struct Background {
     failure: Mutex<Option<(String, KafkaError)>>,
     last_error: Mutex<Option<String>>,
 }
 
-impl Deliveries {
+impl Background {
     /// The first failed delivery: its topic and why.
     pub(super) fn failure(&self) -> Option<(String, KafkaError)> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl ClientContext for Deliveries {
+impl ClientContext for Background {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(?level, facility, message, "librdkafka");
     }
@@ -125,7 +126,9 @@ impl ClientContext for Deliveries {
     }
 }
 
-impl ProducerContext for Deliveries {
+impl ConsumerContext for Background {}
+
+impl ProducerContext for Background {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
@@ -153,7 +156,7 @@ pub(super) fn is_fenced(error: &KafkaError) -> bool {
 }
 
 /// An error of Kafka in the operator's words: what was done, what came back, and what may help.
-pub(crate) fn failed(doing: &str, error: &KafkaError, context: &Deliveries) -> RunError {
+pub(crate) fn failed(doing: &str, error: &KafkaError, context: &Background) -> RunError {
     let code = match error {
         KafkaError::Transaction(error) => Some(error.code()),
         other => other.rdkafka_error_code(),

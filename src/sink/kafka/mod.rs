@@ -32,15 +32,15 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode;
 
-pub use client::{KafkaSettings, check_properties};
+pub use client::{Background, KafkaSettings, check_properties};
 pub use topics::{TopicKind, ensure_topic};
 
 use super::{OpenSink, OpenedSink, Sink};
 use crate::checkpoint::{Checkpoint, kafka as checkpoints};
-use crate::error::{RunError, RunErrorClass};
+use crate::error::RunError;
 use crate::format::json::ENVELOPE_VERSION;
 use crate::pipeline::{Encoded, Record};
-use client::{Deliveries, failed, is_fenced};
+use client::{failed, is_fenced};
 
 /// How long one request that takes over or commits may take before the run is started anew.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -51,7 +51,7 @@ impl OpenSink for KafkaSettings {
             // invariant 2: asked before fencing, so that a process that was replaced doesn't fence its successor
             let current = checkpoints::read(self, checkpoints::Until::Committed)?;
             if let Some(current) = current.filter(|current| current.owner != self.owner) {
-                return Err(RunError::fenced(format!(
+                return Err(RunError::definite(format!(
                     "source `{}` was taken over by another process (instance {}); this one ({}) stops and publishes nothing more",
                     self.source, current.owner, self.owner
                 )));
@@ -83,7 +83,7 @@ impl OpenSink for KafkaSettings {
 }
 
 struct KafkaSink {
-    producer: BaseProducer<Deliveries>,
+    producer: BaseProducer<Background>,
     settings: KafkaSettings,
     checkpoint_topic: String,
     /// Topics that exist.
@@ -98,10 +98,10 @@ impl KafkaSink {
         let fenced = is_fenced(error) || self.producer.client().fatal_error().is_some_and(|(code, _)| client::fenced(code));
         if fenced {
             // the next opening reads who it was
-            return RunError {
-                class: RunErrorClass::Fenced,
-                message: format!("a later producer took the transactional id of source `{}`", self.settings.source),
-            };
+            return RunError::fenced(format!(
+                "kafka: fenced: a later producer took the transactional id of source `{}`",
+                self.settings.source
+            ));
         }
         failed(what, error, self.producer.context())
     }

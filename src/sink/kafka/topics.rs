@@ -8,7 +8,7 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::client::{Deliveries, KafkaSettings, failed};
+use super::client::{Background, KafkaSettings, failed};
 use crate::error::RunError;
 
 /// What a topic is for.
@@ -29,8 +29,8 @@ pub enum TopicKind {
 pub fn ensure_topic(settings: &KafkaSettings, topic: &str, kind: TopicKind) -> Result<(), RunError> {
     let mut config = settings.base();
     settings.shared_properties(&mut config);
-    let admin: AdminClient<Deliveries> = config
-        .create_with_context(Deliveries::default())
+    let admin: AdminClient<Background> = config
+        .create_with_context(Background::default())
         .map_err(|error| RunError::definite(format!("can't make a kafka client: {error}; repair: `sink.properties`")))?;
     let replication = TopicReplication::Fixed(-1);
     let new = match kind {

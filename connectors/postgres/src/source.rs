@@ -113,7 +113,8 @@ impl PostgresSource {
         Ok(Ready { connection, server, tables, identity, start, notes, slot_name, publication_name })
     }
 
-    /// Starts the stream; waits a while for a slot that is still in use.
+    /// Starts the stream. A slot that an older process of ours still holds is taken over, since the sink has fenced that
+    /// process already; one that somebody else holds is waited for a while.
     async fn start(
         &self,
         catalog: &mut Catalog,
@@ -127,6 +128,7 @@ impl PostgresSource {
             match connection.start(command).await? {
                 Ok(()) => return Ok(()),
                 Err(refused) if refused.code == "55006" => {
+                    slot::end_older(catalog, slot, &session::application_name(&self.options.name)).await?;
                     if Instant::now() >= give_up {
                         let pid = slot::find(catalog, slot).await?.and_then(|found| found.active_pid);
                         return Err(slot::in_use(&self.target, slot, pid));

@@ -104,6 +104,17 @@ pub(crate) fn in_use(target: &Target, name: &str, pid: Option<i32>) -> SourceErr
     ))
 }
 
+/// Ends the server process that streams from the slot for another process of this source, which hangs or whose machine is
+/// gone: without this it would hold the slot until `wal_sender_timeout`. A role may end its own sessions; if this one was
+/// another role's, or not ours at all, nothing happens.
+pub(crate) async fn end_older(catalog: &mut Catalog, name: &str, application: &str) -> Result<(), SourceError> {
+    let ended = catalog.query("taking over the replication slot", END_OLDER, &[&name, &application]).await?;
+    if !ended.is_empty() {
+        tracing::warn!(slot = name, "ended the session of an older process that still held the replication slot");
+    }
+    Ok(())
+}
+
 /// What the server says when the stream starts or while it runs, with what it means for slot and publication.
 pub(crate) fn explain(error: &ServerError, target: &Target, doing: &str, slot: &str, publication: &str) -> SourceError {
     let explained = error.explain(target, doing);
@@ -127,6 +138,10 @@ const SLOT: &str = "\
             CASE WHEN to_jsonb(s) ->> 'conflicting' = 'true' THEN 'rows_removed' END), \
         s.confirmed_flush_lsn::text, s.active_pid \
     FROM pg_replication_slots s WHERE s.slot_name = $1";
+
+const END_OLDER: &str = "\
+    SELECT pg_terminate_backend(s.active_pid) FROM pg_replication_slots s JOIN pg_stat_activity a ON a.pid = s.active_pid \
+    WHERE s.slot_name = $1 AND a.application_name = $2 AND a.usename = current_user";
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,182 @@
+//! Row events: where each row lies. Values aren't decoded here, only stepped over.
+//!
+//! The walk is what bounds a row: it runs over every row of every table, captured or not, since rows are counted
+//! before any filter. A width that leads outside of the event, or rows that don't end where the event ends, are
+//! errors: the bytes then don't belong to this table map.
+
+use rowcast_core::Op;
+
+use super::event::kind;
+use super::table_map::{WireType, bit, wire};
+use crate::cursor::{Cursor, Short};
+
+/// How many bytes a value takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Width {
+    Fixed(u8),
+    /// A length of so many bytes in front.
+    Prefixed(u8),
+}
+
+/// The width of a type's values; none for a type that we don't know.
+pub(crate) fn width(column: &WireType) -> Option<Width> {
+    let fraction = column.a.div_ceil(2);
+    Some(match column.kind {
+        wire::TINY | wire::YEAR => Width::Fixed(1),
+        wire::SHORT => Width::Fixed(2),
+        wire::INT24 | wire::DATE | wire::NEWDATE | wire::TIME => Width::Fixed(3),
+        wire::LONG | wire::FLOAT | wire::TIMESTAMP => Width::Fixed(4),
+        wire::LONGLONG | wire::DOUBLE | wire::DATETIME => Width::Fixed(8),
+        wire::TIMESTAMP2 if column.a <= 6 => Width::Fixed(4 + fraction),
+        wire::DATETIME2 if column.a <= 6 => Width::Fixed(5 + fraction),
+        wire::TIME2 if column.a <= 6 => Width::Fixed(3 + fraction),
+        wire::NEWDECIMAL => Width::Fixed(crate::rows::decimal::size(column.a, column.b)?),
+        wire::BIT if column.a < 8 => Width::Fixed(column.b.checked_add(u8::from(column.a > 0))?),
+        wire::ENUM | wire::SET if matches!(column.a, 1 | 2 | 3 | 4 | 8) => Width::Fixed(column.a),
+        wire::STRING | wire::VARCHAR | wire::VAR_STRING | wire::VARCHAR_COMPRESSED => {
+            Width::Prefixed(if column.length > 255 { 2 } else { 1 })
+        }
+        wire::BLOB
+        | wire::TINY_BLOB
+        | wire::MEDIUM_BLOB
+        | wire::LONG_BLOB
+        | wire::BLOB_COMPRESSED
+        | wire::JSON
+        | wire::GEOMETRY
+        | wire::VECTOR
+            if matches!(column.a, 1..=4) =>
+        {
+            Width::Prefixed(column.a)
+        }
+        _ => return None,
+    })
+}
+
+/// A row event's head. Offsets are within the event's body.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowsHead {
+    pub(crate) op: Op,
+    pub(crate) columns: usize,
+    /// Bitmap of the columns in the (first) image.
+    pub(crate) present: usize,
+    /// Bitmap of the columns in an update's second image.
+    pub(crate) present_after: usize,
+    /// The first row.
+    pub(crate) rows: usize,
+}
+
+/// Reads the table id of a row event; it is where a TABLE_MAP has it.
+pub(crate) use super::table_map::table_id;
+
+impl RowsHead {
+    pub(crate) fn parse(event_kind: u8, body: &[u8]) -> Result<Self, Short> {
+        let mut at = Cursor::new(body);
+        at.take(8)?; // table id, flags
+        let op = match event_kind {
+            kind::WRITE_ROWS | kind::WRITE_ROWS_V1 => Op::Insert,
+            kind::UPDATE_ROWS | kind::UPDATE_ROWS_V1 => Op::Update,
+            _ => Op::Delete,
+        };
+        if matches!(event_kind, kind::WRITE_ROWS | kind::UPDATE_ROWS | kind::DELETE_ROWS) {
+            // Extra data; the length counts itself.
+            let extra = usize::from(at.u16()?);
+            at.take(extra.checked_sub(2).ok_or(Short)?)?;
+        }
+        let columns = usize::try_from(at.lenenc()?).map_err(|_| Short)?;
+        let bitmap = columns.div_ceil(8);
+        let present = body.len() - at.len();
+        at.take(bitmap)?;
+        let present_after = if op == Op::Update {
+            let here = body.len() - at.len();
+            at.take(bitmap)?;
+            here
+        } else {
+            present
+        };
+        Ok(Self { op, columns, present, present_after, rows: body.len() - at.len() })
+    }
+}
+
+/// Steps over the images of one table map.
+#[derive(Debug)]
+pub(crate) struct Walker {
+    widths: Vec<Width>,
+}
+
+/// Which columns an event's images hold, prepared once per event.
+#[derive(Debug, Clone)]
+pub(crate) struct Present {
+    /// Widths of the columns that are there; none if all are, so that nothing is copied.
+    some: Option<Vec<Width>>,
+    pub(crate) count: usize,
+}
+
+impl Walker {
+    pub(crate) fn new(widths: Vec<Width>) -> Self {
+        Self { widths }
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.widths.len()
+    }
+
+    pub(crate) fn present(&self, bitmap: &[u8]) -> Present {
+        let all = self.widths.len();
+        let count = (0..all).filter(|index| bit(bitmap, *index)).count();
+        let some = (count < all).then(|| {
+            self.widths.iter().enumerate().filter(|(index, _)| bit(bitmap, *index)).map(|(_, width)| *width).collect()
+        });
+        Present { some, count }
+    }
+
+    /// The length of the image at the front of `bytes`.
+    #[inline]
+    pub(crate) fn image(&self, present: &Present, bytes: &[u8]) -> Result<usize, Short> {
+        let widths = present.some.as_deref().unwrap_or(&self.widths);
+        let mut at = Cursor::new(bytes);
+        let nulls = at.take(present.count.div_ceil(8))?;
+        for (eight, null) in widths.chunks(8).zip(nulls) {
+            let mut null = *null;
+            for width in eight {
+                if null & 1 == 0 {
+                    match width {
+                        Width::Fixed(length) => at.take(usize::from(*length))?,
+                        Width::Prefixed(1) => {
+                            let length = usize::from(at.u8()?);
+                            at.take(length)?
+                        }
+                        Width::Prefixed(2) => {
+                            let length = usize::from(at.u16()?);
+                            at.take(length)?
+                        }
+                        Width::Prefixed(width) => {
+                            let length = usize::try_from(at.uint(usize::from(*width))?).map_err(|_| Short)?;
+                            at.take(length)?
+                        }
+                    };
+                }
+                null >>= 1;
+            }
+        }
+        Ok(bytes.len() - at.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_walk_steps_over_nulls_and_absent_columns() {
+        let walker = Walker::new(vec![Width::Fixed(4), Width::Prefixed(1), Width::Fixed(1)]);
+        let all = walker.present(&[0b111]);
+        assert_eq!(walker.image(&all, &[0b000, 1, 2, 3, 4, 2, b'a', b'b', 9, 77]).unwrap(), 9);
+        assert_eq!(walker.image(&all, &[0b010, 1, 2, 3, 4, 9]).unwrap(), 6);
+        assert_eq!(walker.image(&all, &[0b000, 1, 2, 3, 4, 200]), Err(Short));
+        let some = walker.present(&[0b110]);
+        assert_eq!(walker.image(&some, &[0b00, 1, b'a', 9]).unwrap(), 4);
+        let none = walker.present(&[0]);
+        assert_eq!(walker.image(&none, &[]).unwrap(), 0);
+    }
+}

@@ -1,0 +1,178 @@
+//! Topics: reading them to their end, listing, creating, deleting.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::env::env;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Partition.
+    pub partition: i32,
+    /// Offset; in a transactional topic they have holes.
+    pub offset: i64,
+    /// Milliseconds since 1970.
+    pub timestamp: Option<i64>,
+    /// Key.
+    pub key: Option<Vec<u8>>,
+    /// Value; `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// Headers, in order.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Record {
+    /// The key as text.
+    pub fn key_str(&self) -> &str {
+        self.key.as_deref().map_or("", |key| std::str::from_utf8(key).unwrap())
+    }
+
+    /// The value as JSON; `Null` for a tombstone.
+    pub fn json(&self) -> serde_json::Value {
+        self.value.as_deref().map_or(serde_json::Value::Null, |value| serde_json::from_slice(value).unwrap())
+    }
+
+    /// A header as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().find(|(key, _)| key == name)?;
+        value.as_deref().map(|value| std::str::from_utf8(value).unwrap())
+    }
+}
+
+/// A topic's name that no other test uses.
+pub fn unique_topic(prefix: &str) -> String {
+    super::unique(prefix)
+}
+
+/// All committed messages of a topic on the shared broker, partition by partition, in order; none if it doesn't exist.
+pub async fn read_committed(topic: &str) -> Vec<Record> {
+    read(env().brokers(), topic, true).await
+}
+
+/// Messages of open and aborted transactions included.
+pub async fn read_uncommitted(topic: &str) -> Vec<Record> {
+    read(env().brokers(), topic, false).await
+}
+
+/// Reads a topic from its beginning to what is its end now (its last stable offset, if `committed`).
+pub async fn read(brokers: &str, topic: &str, committed: bool) -> Vec<Record> {
+    let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
+    tokio::task::spawn_blocking(move || read_blocking(&brokers, &topic, committed)).await.unwrap()
+}
+
+/// [`read`] for code outside a runtime.
+pub fn read_blocking(brokers: &str, topic: &str, committed: bool) -> Vec<Record> {
+    let consumer = consumer(brokers, committed);
+    let partitions = partitions(&consumer, topic);
+    let mut list = TopicPartitionList::new();
+    for &partition in &partitions {
+        list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+    }
+    consumer.assign(&list).unwrap();
+    let mut open: HashSet<i32> = partitions.into_iter().collect();
+    let (mut records, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(120));
+    while !open.is_empty() {
+        assert!(
+            Instant::now() < deadline,
+            "the topic {topic} does not come to an end: partitions {open:?} after {} messages",
+            records.len()
+        );
+        match consumer.poll(Duration::from_millis(500)) {
+            None => {}
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                open.remove(&partition);
+            }
+            Some(Err(e)) => panic!("reading {topic}: {e}"),
+            Some(Ok(message)) => {
+                let headers = message.headers().map_or_else(Vec::new, |headers| {
+                    headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+                });
+                records.push(Record {
+                    partition: message.partition(),
+                    offset: message.offset(),
+                    timestamp: message.timestamp().to_millis(),
+                    key: message.key().map(<[u8]>::to_vec),
+                    value: message.payload().map(<[u8]>::to_vec),
+                    headers,
+                });
+            }
+        }
+    }
+    records.sort_by_key(|record| (record.partition, record.offset));
+    records
+}
+
+fn consumer(brokers: &str, committed: bool) -> BaseConsumer {
+    ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "rowcast-tests")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", if committed { "read_committed" } else { "read_uncommitted" })
+        .set("fetch.wait.max.ms", "50")
+        .set("allow.auto.create.topics", "false")
+        .create()
+        .unwrap()
+}
+
+fn partitions(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
+    let topics = metadata.topics().iter().filter(|t| t.name() == topic && t.error().is_none());
+    topics.flat_map(|t| t.partitions().iter().map(|p| p.id())).collect()
+}
+
+/// Names of the shared broker's topics that start with `prefix`, sorted.
+pub async fn topics(prefix: &str) -> Vec<String> {
+    let prefix = prefix.to_owned();
+    tokio::task::spawn_blocking(move || {
+        let metadata = consumer(env().brokers(), true).fetch_metadata(None, TIMEOUT).unwrap();
+        let mut names: Vec<_> =
+            metadata.topics().iter().map(|t| t.name().to_owned()).filter(|name| name.starts_with(&prefix)).collect();
+        names.sort();
+        names
+    })
+    .await
+    .unwrap()
+}
+
+fn admin(brokers: &str) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap()
+}
+
+/// Creates a topic on the shared broker, with settings such as `("cleanup.policy", "compact")`.
+pub async fn create_topic(name: &str, partitions: i32, settings: &[(&str, &str)]) {
+    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    for (key, value) in settings {
+        topic = topic.set(key, value);
+    }
+    let results = admin(env().brokers()).create_topics([&topic], &AdminOptions::new()).await.unwrap();
+    for result in results {
+        result.unwrap();
+    }
+    // The answer may come before every part of the broker knows the topic.
+    super::eventually_within(TIMEOUT, "the new topic to be known", || async {
+        topics(name).await.iter().any(|topic| topic == name)
+    })
+    .await;
+}
+
+/// Deletes topics of the shared broker; one that doesn't exist is no error.
+pub async fn delete_topics(names: &[&str]) {
+    for result in admin(env().brokers()).delete_topics(names, &AdminOptions::new()).await.unwrap() {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+            Err((name, e)) => panic!("deleting {name}: {e}"),
+        }
+    }
+}

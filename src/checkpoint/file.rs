@@ -10,6 +10,11 @@ use std::path::{Path, PathBuf};
 use super::Checkpoint;
 use crate::error::RunError;
 
+/// Whether the disk is full, which may pass.
+pub(crate) fn no_room(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
 /// A source's checkpoint file, locked for this process.
 #[derive(Debug)]
 pub struct CheckpointFile {
@@ -24,11 +29,17 @@ impl CheckpointFile {
     /// Locks the file and reads the checkpoint in it, if any.
     ///
     /// # Errors
-    /// Definite if another process holds it, if it can't be read or written, or if it holds something else.
+    /// Definite if another process holds it, if it can't be read or written, or if it holds something else; transient if the
+    /// disk is full.
     pub fn open(folder: &Path, source: &str) -> Result<(Self, Option<Checkpoint>), RunError> {
         let path = folder.join(format!("{source}.checkpoint.json"));
-        let failed = |what: &str, path: &Path, error: &dyn std::fmt::Display| {
-            RunError::definite(format!("can't {what} {}: {error}; repair: `state_dir`", path.display()))
+        let failed = |what: &str, path: &Path, error: &std::io::Error| {
+            let message = format!("can't {what} {}: {error}", path.display());
+            if no_room(error) {
+                RunError::transient(message)
+            } else {
+                RunError::definite(format!("{message}; repair: `state_dir`"))
+            }
         };
         std::fs::create_dir_all(folder).map_err(|error| failed("create the folder", folder, &error))?;
         let lock_path = folder.join(format!("{source}.lock"));
@@ -42,7 +53,8 @@ impl CheckpointFile {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(RunError::definite(format!(
-                    "source `{source}` is already run by another process, which holds {}",
+                    "source `{source}` is already run by another process, which holds {}; repair: stop that process, or give this \
+                     source another `name` or `state_dir`",
                     lock_path.display()
                 )));
             }

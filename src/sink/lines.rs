@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use super::{OpenSink, OpenedSink, Sink};
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::file::CheckpointFile;
+use crate::checkpoint::file::{CheckpointFile, no_room};
 use crate::error::{RunError, RunErrorClass};
 use crate::pipeline::Encoded;
 
@@ -48,9 +48,15 @@ impl OpenSink for LineSettings {
             Target::Stdout => Output::Stdout(BufWriter::with_capacity(1 << 16, std::io::stdout())),
             Target::File(path) => {
                 let file = open_whole_lines(path).map_err(|error| {
-                    RunError::definite(format!("can't append to {}: {error}; repair: `sink.path`", path.display()))
+                    let message = format!("can't append to {}: {error}", path.display());
+                    if no_room(&error) {
+                        RunError::transient(message)
+                    } else {
+                        RunError::definite(format!("{message}; repair: `sink.path`"))
+                    }
                 })?;
-                Output::File { out: BufWriter::with_capacity(1 << 16, file), path: path.clone() }
+                let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+                Output::File { out: BufWriter::with_capacity(1 << 16, file), path: path.clone(), is_regular }
             }
         };
         Ok(OpenedSink { sink: Box::new(Lines { output, state }), checkpoint })
@@ -60,7 +66,7 @@ impl OpenSink for LineSettings {
 /// Opens for appending, and ends a last line that a crash cut short: its event is sent again whole.
 fn open_whole_lines(path: &PathBuf) -> std::io::Result<File> {
     let mut file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
-    if file.seek(SeekFrom::End(0))? > 0 {
+    if file.metadata()?.is_file() && file.seek(SeekFrom::End(0))? > 0 {
         file.seek(SeekFrom::End(-1))?;
         let mut last = [0];
         file.read_exact(&mut last)?;
@@ -73,7 +79,7 @@ fn open_whole_lines(path: &PathBuf) -> std::io::Result<File> {
 
 enum Output {
     Stdout(BufWriter<std::io::Stdout>),
-    File { out: BufWriter<File>, path: PathBuf },
+    File { out: BufWriter<File>, path: PathBuf, is_regular: bool },
 }
 
 struct Lines {
@@ -111,9 +117,10 @@ impl Lines {
     fn sync(&mut self) -> std::io::Result<()> {
         match &mut self.output {
             Output::Stdout(out) => out.flush(),
-            Output::File { out, .. } => {
+            Output::File { out, is_regular, .. } => {
                 out.flush()?;
-                out.get_ref().sync_data()
+                // pipes and /dev/null have nothing to sync, and say so with an error
+                if *is_regular { out.get_ref().sync_data() } else { Ok(()) }
             }
         }
     }

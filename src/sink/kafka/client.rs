@@ -172,8 +172,20 @@ pub(crate) fn failed(doing: &str, error: &KafkaError, context: &Background) -> R
     }
     match code.and_then(repair) {
         Some(how) => RunError::definite(format!("{message}; repair: {how}")),
+        None if code.is_some_and(out_of_reach) => {
+            RunError::transient(format!("{message}; repair: check `sink.brokers`, and that kafka runs"))
+        }
         None => RunError::transient(message),
     }
+}
+
+/// True if no broker answers.
+fn out_of_reach(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::OperationTimedOut | Code::RequestTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve
+    )
 }
 
 /// What an operator can do about an error that doesn't go away by itself; none for one that may.

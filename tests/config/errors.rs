@@ -1,0 +1,421 @@
+//! Mistakes and the messages that a user gets for them, in full.
+
+use super::{Folder, SHOP, STOCK, shop_with};
+
+/// The errors of one file `x.yaml`, without the last line (the count).
+fn errors_of(text: &str) -> String {
+    errors_with(text, &[])
+}
+
+fn errors_with(text: &str, variables: &[(&str, &str)]) -> String {
+    let folder = Folder::new(&[("x.yaml", text)]);
+    let shown = folder.errors(&folder.request(&["x.yaml"], variables));
+    assert!(!shown.contains("hunter2"), "a secret is shown: {shown}");
+    let (errors, count) = shown.rsplit_once('\n').unwrap();
+    assert!(count.ends_with(if errors.contains('\n') { "configuration errors" } else { "1 configuration error" }));
+    errors.to_owned()
+}
+
+/// Each mistake with the message that a user gets, in full.
+#[test]
+fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
+    let cases: &[(&str, String, &str)] = &[
+        (
+            "misspelt key",
+            shop_with("brokers:", "broker:"),
+            "x.yaml:9:1: missing key `brokers` in `sink`; such as `brokers: kafka:9092`\n\
+             x.yaml:11:3: unknown key `broker` in `sink`; did you mean `brokers`? allowed: type, brokers, topic, \
+             properties, tombstones",
+        ),
+        (
+            "unknown key at the top",
+            format!("{SHOP}zebra: 1\n"),
+            "x.yaml:12:1: unknown key `zebra`; allowed: name, source, sink, delivery, memory, commit, state_dir",
+        ),
+        (
+            "key in the wrong section",
+            shop_with("  brokers", "  tables: [a.b]\n  brokers"),
+            "x.yaml:11:3: unknown key `tables` in `sink`; `tables` belongs in `source`; allowed: type, brokers, topic, \
+             properties, tombstones",
+        ),
+        (
+            "dotted key",
+            format!("{SHOP}memory.budget: 1MiB\n"),
+            "x.yaml:12:1: unknown key `memory.budget`; write nested keys in lines of their own, indented; allowed: name, \
+             source, sink, delivery, memory, commit, state_dir",
+        ),
+        (
+            "key of the shared file",
+            format!("{SHOP}logging: {{level: info}}\n"),
+            "x.yaml:12:1: `logging` belongs in the shared file, rowcast.yaml",
+        ),
+        (
+            "key of another kind of source",
+            STOCK.replace("  user", "  slot: s\n  user"),
+            "x.yaml:5:3: `source.slot` means nothing here: it belongs to `type: postgres`, and this source has `type: mysql`",
+        ),
+        (
+            "duplicate key",
+            shop_with("  user: cdc\n", "  user: cdc\n  user: other\n"),
+            "x.yaml:7:3: duplicate key `user`; it is already set in line 6",
+        ),
+        (
+            "misspelt type",
+            shop_with("type: postgres", "type: postgress"),
+            "x.yaml:3:9: `source.type` is `postgress`: did you mean `postgres`? allowed: postgres, mysql, mariadb",
+        ),
+        (
+            "misspelt delivery",
+            format!("{SHOP}delivery: exactly-once\n"),
+            "x.yaml:12:11: `delivery` is `exactly-once`: did you mean `exactly_once`? allowed: exactly_once, at_least_once",
+        ),
+        (
+            "misspelt TLS mode",
+            shop_with("  user", "  tls: {mode: verify_full}\n  user"),
+            "x.yaml:6:15: `source.tls.mode` is `verify_full`: did you mean `verify-full`? allowed: disable, prefer, \
+             require, verify-ca, verify-full",
+        ),
+        (
+            "no port number",
+            shop_with("  user", "  port: 54320000\n  user"),
+            "x.yaml:6:9: `source.port` is `54320000`: expected a number from 1 to 65535",
+        ),
+        (
+            "port in the host",
+            shop_with("db.internal", "db.internal:5432"),
+            "x.yaml:4:9: `source.host` is `db.internal:5432`: expected a host's name or address alone; write the port as \
+             `port: 5432`",
+        ),
+        (
+            "duration without a unit",
+            format!("{SHOP}commit: {{interval: 100}}\n"),
+            "x.yaml:12:20: `commit.interval` is `100`: expected a duration with a unit, such as 500ms, 10s, 1m or 1h",
+        ),
+        (
+            "duration out of range",
+            format!("{SHOP}commit: {{interval: 1m}}\n"),
+            "x.yaml:12:20: `commit.interval` is `1m`: expected 1ms to 10s",
+        ),
+        (
+            "size with a wrong unit",
+            format!("{SHOP}memory: {{budget: 32M}}\n"),
+            "x.yaml:12:18: `memory.budget` is `32M`: expected a size with a unit, such as 16MiB (B, KB, MB, GB, KiB, MiB, \
+             GiB)",
+        ),
+        (
+            "size out of range",
+            format!("{SHOP}memory: {{budget: 8MiB}}\ncommit: {{max_bytes: 16MiB}}\n"),
+            "x.yaml:13:21: `commit.max_bytes` is `16MiB`: expected 64KiB to 8MiB (the memory budget)",
+        ),
+        (
+            "bad name",
+            shop_with("name: shop", "name: My Shop"),
+            "x.yaml:1:7: `name` is `My Shop`: expected letters a-z, digits, _ and -, at most 50, a letter or digit first",
+        ),
+        (
+            "bad pattern",
+            shop_with("public.orders,", "orders,"),
+            "x.yaml:8:12: `source.tables`: `orders`: expected schema.table, such as public.orders or public.*",
+        ),
+        (
+            "exclusions only",
+            STOCK.replace("[stock.*]", "[\"!stock.x\"]"),
+            "x.yaml:6:12: `source.tables` captures nothing: expected at least one pattern without `!`, such as public.*",
+        ),
+        (
+            "a value in place of a list",
+            STOCK.replace("[stock.*]", "stock.*"),
+            "x.yaml:6:11: `source.tables` must be a list such as [a, b], found a single value",
+        ),
+        (
+            "a list in place of a value",
+            shop_with("host: db.internal", "host: [db.internal]"),
+            "x.yaml:4:9: `source.host` must be a single value, found a list",
+        ),
+        (
+            "a value in place of a section",
+            shop_with("  user", "  tls: require\n  user"),
+            "x.yaml:6:8: `source.tls` must be a mapping with keys of its own, found a single value",
+        ),
+        (
+            "a mapping in place of a secret",
+            shop_with("hunter2", "{a: hunter2}"),
+            "x.yaml:7:13: `source.password` must be a single value, found a mapping; put a text with { } in quotes",
+        ),
+        (
+            "a template without quotes",
+            shop_with("  brokers", "  topic: {table}\n  brokers"),
+            "x.yaml:11:10: `sink.topic` must be a single value, found a mapping; put a text with { } in quotes",
+        ),
+        (
+            "unknown placeholder",
+            shop_with("  brokers", "  topic: \"{name}.{tabel}\"\n  brokers"),
+            "x.yaml:11:10: `sink.topic` is `{name}.{tabel}`: unknown placeholder `{tabel}`; did you mean `table`? allowed: \
+             name, db, schema, table",
+        ),
+        ("no value", shop_with("host: db.internal", "host:"), "x.yaml:4:3: `source.host` has no value"),
+        (
+            "no boolean",
+            shop_with("  brokers", "  tombstones: yes\n  brokers"),
+            "x.yaml:11:15: `sink.tombstones` is `yes`: allowed: true, false",
+        ),
+        (
+            "properties of the guarantees",
+            shop_with("  brokers", "  properties:\n    transactional.id: x\n    acks: 1\n    group.id: g\n  brokers"),
+            "x.yaml:12:5: `transactional.id` can't be set in `sink.properties`: it is made from the source's name, so that \
+             a new daemon fences the older one\n\
+             x.yaml:13:5: `acks` can't be set in `sink.properties`: the guarantees need all replicas' acknowledgement; it \
+             is always `all`\n\
+             x.yaml:14:5: `group.id` can't be set in `sink.properties`: Rowcast is no member of a consumer group; it reads \
+             its own checkpoint only",
+        ),
+        (
+            "exactly once into a file",
+            shop_with("  type: kafka\n  brokers: kafka:9092", "  type: file\n  path: x.jsonl")
+                + "delivery: exactly_once\n",
+            "x.yaml:12:11: `delivery` is `exactly_once`, which a sink of `type: file` can't give: it has no transactions \
+             that hold the events and the position together; write at_least_once, or leave the key out",
+        ),
+        (
+            "missing variable",
+            shop_with("hunter2", "${SHOP_PASSWRD}"),
+            "x.yaml:7:13: `source.password`: environment variable `SHOP_PASSWRD` is not set",
+        ),
+        (
+            "missing secret file",
+            shop_with("hunter2", "${file:/no/such/file}"),
+            "x.yaml:7:13: `source.password`: can't read the secret file `/no/such/file`: No such file or directory",
+        ),
+        (
+            "missing certificate",
+            shop_with("  user", "  tls: {ca: /no/such.pem, cert: /dev}\n  user"),
+            "x.yaml:6:3: missing key `key` in `source.tls`; `cert` and `key` belong together\n\
+             x.yaml:6:13: `source.tls.ca`: can't read `/no/such.pem`: No such file or directory\n\
+             x.yaml:6:33: `source.tls.cert`: can't read `/dev`: it is a folder",
+        ),
+        (
+            "tab",
+            shop_with("  type: postgres", "\ttype: postgres"),
+            "x.yaml:3:2: invalid YAML: tabs disallowed within this context (block indentation); indent with spaces",
+        ),
+        (
+            "unclosed bracket",
+            STOCK.replace("[stock.*]", "[stock.*"),
+            "x.yaml:7:5: invalid YAML: illegal placement of ':' indicator",
+        ),
+        ("unclosed quote", STOCK.replace("kafka:9092", "'kafka:9092"), "x.yaml:9:12: invalid YAML: unclosed quote"),
+        (
+            "a secret that YAML takes for an alias",
+            shop_with("hunter2", "*hunter2"),
+            "x.yaml:7:13: a value that begins with `*` is a YAML alias, and no anchor has this name; put the value in quotes",
+        ),
+        (
+            "a secret that YAML takes for a tag",
+            shop_with("hunter2", "!hunter2"),
+            "x.yaml:7:13: a value that begins with `!` is a YAML tag, and tags aren't used here; put the value in quotes",
+        ),
+        (
+            "a forgotten colon before a secret",
+            STOCK.replace("  user: cdc\n", "  user: cdc\n  ? password hunter2\n"),
+            "x.yaml:6:5: unknown key `password …` in `source`; a colon and a blank belong behind the key; allowed: type, \
+             host, port, user, password, tls, tables, server_id, connect_timeout, read_timeout",
+        ),
+        (
+            "a URL with a secret as the host",
+            shop_with("db.internal", "postgres://cdc:hunter2@db/shop"),
+            "x.yaml:4:9: `source.host` is `…@db/shop`: expected a host's name or address alone",
+        ),
+        (
+            "merge key",
+            format!("x: &x {{a: b}}\n{SHOP}<<: *x\n"),
+            "x.yaml:1:1: unknown key `x`; allowed: name, source, sink, delivery, memory, commit, state_dir\n\
+             x.yaml:13:1: unknown key `<<`; YAML merge keys aren't supported, what sources share belongs in rowcast.yaml; \
+             allowed: name, source, sink, delivery, memory, commit, state_dir",
+        ),
+        ("empty file", "# nothing\n".to_owned(), "x.yaml: the file is empty; it needs `name`, `source` and `sink`"),
+        (
+            "no mapping",
+            "- a\n".to_owned(),
+            "x.yaml:1:1: expected a mapping with keys such as `source:` and `sink:`, found a list",
+        ),
+        (
+            "two documents",
+            format!("{SHOP}---\n{STOCK}"),
+            "x.yaml:12:1: more than one YAML document; write one file per source",
+        ),
+        (
+            "all required keys missing",
+            "sink: {type: kafka}\nsource: {type: postgres}\n".to_owned(),
+            "x.yaml:1:1: missing key `brokers` in `sink`; such as `brokers: kafka:9092`\n\
+             x.yaml:1:1: missing key `name`; it names the checkpoint and the transactional id\n\
+             x.yaml:2:1: missing key `database` in `source`; PostgreSQL replicates one database\n\
+             x.yaml:2:1: missing key `host` in `source`\n\
+             x.yaml:2:1: missing key `tables` in `source`; such as `tables: [public.orders, public.customer_*]`\n\
+             x.yaml:2:1: missing key `user` in `source`",
+        ),
+        (
+            "missing sections",
+            "name: x\n".to_owned(),
+            "x.yaml:1:1: missing key `source`; the database to read changes from\n\
+             x.yaml:1:1: missing key `type` in `sink`; allowed: kafka, stdout, file",
+        ),
+        (
+            "several at once",
+            "name: Shop\nsuorce: {}\nsource:\n  type: mysql\n  host: a b\n  port: x\n  user: cdc\n  tables: [a]\n  \
+             read_timeout: 5\nsink:\n  type: kafak\n"
+                .to_owned(),
+            "x.yaml:1:7: `name` is `Shop`: expected letters a-z, digits, _ and -, at most 50, a letter or digit first\n\
+             x.yaml:2:1: unknown key `suorce`; did you mean `source`? allowed: name, source, sink, delivery, memory, commit, \
+             state_dir\n\
+             x.yaml:5:9: `source.host` is `a b`: expected a host's name or address alone\n\
+             x.yaml:6:9: `source.port` is `x`: expected a number from 1 to 65535\n\
+             x.yaml:8:12: `source.tables`: `a`: expected schema.table, such as public.orders or public.*\n\
+             x.yaml:9:17: `source.read_timeout` is `5`: expected a duration with a unit, such as 500ms, 10s, 1m or 1h\n\
+             x.yaml:11:9: `sink.type` is `kafak`: did you mean `kafka`? allowed: kafka, stdout, file",
+        ),
+    ];
+    let mut wrong = String::new();
+    for (what, text, expected) in cases {
+        let found = errors_of(text);
+        if found != *expected {
+            wrong.push_str(&format!("--- {what}\nfound:\n{found}\nexpected:\n{expected}\n\n"));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+#[test]
+fn wrong_variables_are_named_as_the_place() {
+    let cases: &[(&[(&str, &str)], &str)] = &[
+        (
+            &[("ROWCAST__SINK__BROKER", "x:1")],
+            "environment variable ROWCAST__SINK__BROKER: no configuration key has this name; did you mean \
+             `ROWCAST__SINK__BROKERS`?",
+        ),
+        (
+            &[("ROWCAST__SOURCE__PORT", "x")],
+            "environment variable ROWCAST__SOURCE__PORT: `source.port` is `x`: expected a number from 1 to 65535",
+        ),
+        (
+            &[("ROWCAST__SOURCE__TABLES", "public.a, b")],
+            "environment variable ROWCAST__SOURCE__TABLES: `source.tables`: `b`: expected schema.table, such as \
+             public.orders or public.*",
+        ),
+        (
+            &[("ROWCAST__SINK__PROPERTIES__GROUP_ID", "g")],
+            "environment variable ROWCAST__SINK__PROPERTIES__GROUP_ID: `group.id` can't be set in `sink.properties`: \
+             Rowcast is no member of a consumer group; it reads its own checkpoint only",
+        ),
+        (
+            &[("ROWCAST__SOURCE__SERVER_ID", "5")],
+            "environment variable ROWCAST__SOURCE__SERVER_ID: applies to none of the sources: `source.server_id` belongs \
+             to `type: mysql` or `type: mariadb`",
+        ),
+        (
+            &[("ROWCAST__SOURCE__PASSWORD", "${NOT_SET}")],
+            "environment variable ROWCAST__SOURCE__PASSWORD: `source.password`: environment variable `NOT_SET` is not set",
+        ),
+        (
+            &[("ROWCAST__LOGGING__LEVEL", "loud")],
+            "environment variable ROWCAST__LOGGING__LEVEL: `logging.level` is `loud`: allowed: off, error, warn, info, \
+             debug, trace; or by module: info,rowcast_mysql=debug",
+        ),
+    ];
+    for (variables, expected) in cases {
+        assert_eq!(errors_with(SHOP, variables), *expected);
+    }
+}
+
+#[test]
+fn a_mistake_in_the_shared_file_is_reported_once_and_there() {
+    let folder = Folder::new(&[
+        ("rowcast.yaml", "sink: {type: kafka, brokers: \"a:x\", tpoic: t}\nsource: {}\nlogging: {level: inof}\n"),
+        ("a.yaml", &SHOP.replace("  brokers: kafka:9092\n", "")),
+        ("b.yaml", &STOCK.replace("  brokers: kafka:9092\n", "")),
+    ]);
+    assert_eq!(
+        folder.errors(&folder.request(&["."], &[])),
+        "rowcast.yaml:1:30: `sink.brokers` is `a:x`: expected host:port, several separated by commas, such as \
+         kafka-1:9092,kafka-2:9092\n\
+         rowcast.yaml:1:37: unknown key `tpoic` in `sink`; did you mean `topic`? allowed: type, brokers, topic, \
+         properties, tombstones\n\
+         rowcast.yaml:2:1: `source` belongs in a source file\n\
+         rowcast.yaml:3:18: `logging.level` is `inof`: did you mean `info`? allowed: off, error, warn, info, debug, trace; \
+         or by module: info,rowcast_mysql=debug\n\
+         4 configuration errors"
+    );
+}
+
+#[test]
+fn a_broken_shared_file_hides_no_mistake_and_makes_none_up() {
+    let folder = Folder::new(&[("rowcast.yaml", "sink: [\n"), ("a.yaml", "name: shop\nsuorce: {}\n")]);
+    let shown = folder.errors(&folder.request(&["."], &[]));
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines.len(), 3, "{shown}");
+    assert!(lines[0].starts_with("./a.yaml:2:1: unknown key `suorce`"), "{shown}");
+    assert!(lines[1].starts_with("rowcast.yaml:1:7: invalid YAML: unclosed bracket"), "{shown}");
+}
+
+#[test]
+fn paths_that_hold_no_source_are_errors() {
+    let folder = Folder::new(&[("empty/notes.txt", ""), ("rowcast.yaml", ""), ("dir.yaml/x", ""), ("ok.yaml", SHOP)]);
+    folder.write("latin1.yaml", b"name: caf\xe9\n");
+    folder.write("large.yaml", &vec![b'#'; (1 << 20) + 1]);
+    assert_eq!(
+        folder.errors(&folder.request(&["empty", "missing.yaml", "rowcast.yaml", "latin1.yaml", "large.yaml"], &[])),
+        "empty: no source found: the folder has no *.yaml except rowcast.yaml, nor has its folder sources/\n\
+         large.yaml: the file is larger than 1 MiB; is it a configuration file?\n\
+         latin1.yaml:1:10: the file is not UTF-8 text\n\
+         missing.yaml: can't read the file: No such file or directory\n\
+         rowcast.yaml: this is the shared file, not a source; name the source files or their folder\n\
+         5 configuration errors"
+    );
+    assert!(folder.errors(&folder.request(&["dir.yaml"], &[])).starts_with("dir.yaml: no source found"));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_unreadable_file_is_an_error_that_says_why() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new(&[("a.yaml", SHOP)]);
+    std::fs::set_permissions(folder.0.join("a.yaml"), std::fs::Permissions::from_mode(0o000)).unwrap();
+    if std::fs::read(folder.0.join("a.yaml")).is_ok() {
+        return; // Root reads everything.
+    }
+    let shown = folder.errors(&folder.request(&["a.yaml"], &[]));
+    assert!(shown.starts_with("a.yaml: can't read the file: Permission denied"), "{shown}");
+}
+
+#[test]
+fn sources_must_not_share_name_slot_server_id_or_file() {
+    let other = |text: &str, name: &str| text.replacen("name: shop", &format!("name: {name}"), 1);
+    let to_file = SHOP.replace("type: kafka\n  brokers: kafka:9092", "type: file\n  path: out.jsonl");
+    let folder = Folder::new(&[
+        ("a.yaml", &other(SHOP, "a").replace("  user", "  slot: s\n  user")),
+        ("b.yaml", &other(SHOP, "b").replace("  user", "  slot: s\n  user")),
+        ("c.yaml", &other(SHOP, "a")),
+        ("d.yaml", &other(&to_file, "d")),
+        ("e.yaml", &other(&to_file, "e")),
+        ("f.yaml", &STOCK.replace("name: stock", "name: f").replace("  user", "  server_id: 5\n  user")),
+        ("g.yaml", &STOCK.replace("name: stock", "name: g").replace("  user", "  server_id: 5\n  user")),
+    ]);
+    assert_eq!(
+        folder.errors(&folder.request(&["."], &[])).replace("./", ""),
+        "b.yaml: the slot `s` on db.internal:5432 is taken by a.yaml already; each needs its own\n\
+         c.yaml: the name `a` is taken by a.yaml already; choose another name\n\
+         e.yaml: the file `out.jsonl` is taken by d.yaml already; each needs its own\n\
+         g.yaml: the server id 5 on db.internal:3306 is taken by f.yaml already; each needs its own\n\
+         4 configuration errors"
+    );
+}
+
+#[test]
+fn two_shared_files_in_one_run_are_an_error() {
+    let folder =
+        Folder::new(&[("one/rowcast.yaml", ""), ("one/a.yaml", SHOP), ("two/rowcast.yaml", ""), ("two/b.yaml", STOCK)]);
+    assert_eq!(
+        folder.errors(&folder.request(&["one", "two"], &[])),
+        "two/rowcast.yaml: the sources find two shared files, this one and one/rowcast.yaml; name one of them with \
+         --config\n1 configuration error"
+    );
+}

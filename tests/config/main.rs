@@ -1,0 +1,295 @@
+//! The configuration as a user meets it: files in, typed configuration or error text out.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod errors;
+mod examples;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rowcast::config::{
+    ConfigErrors, Delivery, Environment, LogFormat, MysqlFlavor, Request, SinkConfig, SinkOverride, SourceConfig,
+    SourceKind, TlsMode, TopicPart, load, summary,
+};
+use secrecy::ExposeSecret;
+
+/// A folder of its own, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(files: &[(&str, &str)]) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("rowcast-config-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let folder = Self(std::env::temp_dir().join(name));
+        std::fs::create_dir_all(&folder.0).unwrap();
+        for (path, text) in files {
+            folder.write(path, text.as_bytes());
+        }
+        folder
+    }
+
+    fn write(&self, path: &str, bytes: &[u8]) {
+        let path = self.0.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    fn request(&self, paths: &[&str], variables: &[(&str, &str)]) -> Request {
+        Request {
+            paths: paths.iter().map(|path| self.0.join(path)).collect(),
+            shared: None,
+            sink: None,
+            environment: variables.iter().copied().collect::<Environment>(),
+        }
+    }
+
+    fn errors(&self, request: &Request) -> String {
+        self.shown(&load(request).unwrap_err())
+    }
+
+    /// The errors' text with paths from this folder on.
+    fn shown(&self, errors: &ConfigErrors) -> String {
+        errors.to_string().replace(&format!("{}/", self.0.display()), "").replace(&self.0.display().to_string(), ".")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+const SHOP: &str = "\
+name: shop
+source:
+  type: postgres
+  host: db.internal
+  database: shop
+  user: cdc
+  password: hunter2
+  tables: [public.orders, public.customer_*, \"!public.customer_audit\"]
+sink:
+  type: kafka
+  brokers: kafka:9092
+";
+
+const STOCK: &str = "\
+name: stock
+source:
+  type: mysql
+  host: db.internal
+  user: cdc
+  tables: [stock.*]
+sink:
+  type: kafka
+  brokers: kafka:9092
+";
+
+fn load_one(text: &str, variables: &[(&str, &str)]) -> SourceConfig {
+    let folder = Folder::new(&[("x.yaml", text)]);
+    load(&folder.request(&["x.yaml"], variables)).unwrap().sources.remove(0)
+}
+
+/// One line of [`SHOP`] replaced.
+fn shop_with(line: &str, replacement: &str) -> String {
+    assert!(SHOP.contains(line), "{line}");
+    SHOP.replace(line, replacement)
+}
+
+#[test]
+fn a_source_file_alone_gets_all_defaults() {
+    let shop = load_one(SHOP, &[]);
+    assert_eq!(shop.name, "shop");
+    assert_eq!(shop.delivery, Delivery::ExactlyOnce);
+    assert_eq!(shop.memory_budget, 32 << 20);
+    assert_eq!((shop.commit.interval, shop.commit.max_bytes), (Duration::from_millis(100), 16 << 20));
+    assert_eq!(shop.state_dir, Path::new("rowcast-state"));
+    let SourceKind::Postgres(postgres) = &shop.kind else { panic!("{shop:?}") };
+    assert_eq!((postgres.slot.as_str(), postgres.publication.as_str()), ("rowcast_shop", "rowcast_shop"));
+    assert_eq!((postgres.database.as_str(), postgres.connection.port), ("shop", 5432));
+    assert_eq!(postgres.connection.tls.mode, TlsMode::Prefer);
+    assert_eq!(postgres.connection.connect_timeout, Duration::from_secs(10));
+    assert_eq!(postgres.connection.read_timeout, Duration::from_secs(60));
+    assert_eq!(postgres.connection.password.as_ref().unwrap().expose_secret(), "hunter2");
+    assert!(
+        postgres.tables.matches_parts("public", "customer_x")
+            && !postgres.tables.matches_parts("public", "customer_audit")
+    );
+    let SinkConfig::Kafka(kafka) = &shop.sink else { panic!("{shop:?}") };
+    assert!(kafka.tombstones && kafka.properties.is_empty());
+    assert_eq!(kafka.topic.parts().iter().filter(|part| matches!(part, TopicPart::Literal(_))).count(), 2);
+}
+
+#[test]
+fn mysql_and_mariadb_have_their_port_and_a_stable_server_id() {
+    for (word, flavor) in [("mysql", MysqlFlavor::Mysql), ("mariadb", MysqlFlavor::Mariadb)] {
+        let stock = load_one(&STOCK.replace("type: mysql", &format!("type: {word}")), &[]);
+        let SourceKind::Mysql(mysql) = &stock.kind else { panic!("{stock:?}") };
+        assert_eq!((mysql.flavor, mysql.connection.port), (flavor, 3306));
+        assert!(mysql.server_id >= 0x8000_0000);
+        assert!(mysql.connection.password.is_none());
+    }
+    let SourceKind::Mysql(mysql) = load_one(&STOCK.replace("  user", "  server_id: 7\n  user"), &[]).kind else {
+        panic!()
+    };
+    assert_eq!(mysql.server_id, 7);
+}
+
+#[test]
+fn a_dash_in_the_name_is_an_underscore_in_slot_and_publication() {
+    let SourceKind::Postgres(postgres) = load_one(&shop_with("name: shop", "name: shop-eu-1"), &[]).kind else {
+        panic!()
+    };
+    assert_eq!((postgres.slot.as_str(), postgres.publication.as_str()), ("rowcast_shop_eu_1", "rowcast_shop_eu_1"));
+}
+
+#[test]
+fn values_stay_the_text_that_was_written() {
+    let text =
+        shop_with("hunter2", "0123").replace("  brokers", "  properties: {a.b: 1.10, c.d: no, e: 0x1F}\n  brokers");
+    let shop = load_one(&text, &[]);
+    assert_eq!(shop.kind.connection().password.as_ref().unwrap().expose_secret(), "0123");
+    let SinkConfig::Kafka(kafka) = &shop.sink else { panic!() };
+    let values: Vec<_> = kafka.properties.iter().map(|(name, value)| format!("{name}={}", value.expose())).collect();
+    assert_eq!(values, ["a.b=1.10", "c.d=no", "e=0x1F"]);
+}
+
+#[test]
+fn variables_override_files_for_every_source() {
+    let folder = Folder::new(&[("sources/a.yaml", SHOP), ("sources/b.yaml", STOCK)]);
+    let variables = [
+        ("ROWCAST__SINK__BROKERS", "other:1, third:2"),
+        ("ROWCAST__SINK__PROPERTIES__COMPRESSION_TYPE", "zstd"),
+        ("ROWCAST__SOURCE__PASSWORD", "007"),
+        ("ROWCAST__SOURCE__TABLES", "a.b, !c.d"),
+        ("ROWCAST__SOURCE__SERVER_ID", "9"),
+        ("ROWCAST__LOGGING__FORMAT", "json"),
+        ("ROWCAST_OTHER", "not ours"),
+    ];
+    let loaded = load(&folder.request(&["."], &variables)).unwrap();
+    assert_eq!(loaded.shared.logging.format, LogFormat::Json);
+    assert_eq!(loaded.sources.len(), 2);
+    for source in &loaded.sources {
+        let SinkConfig::Kafka(kafka) = &source.sink else { panic!() };
+        assert_eq!(kafka.brokers, "other:1,third:2");
+        assert_eq!(kafka.properties["compression.type"].expose(), "zstd");
+        assert_eq!(source.kind.connection().password.as_ref().unwrap().expose_secret(), "007");
+        assert_eq!(source.kind.tables().to_string(), "a.b, !c.d");
+    }
+}
+
+#[test]
+fn a_source_overrides_the_shared_file_key_by_key() {
+    let shared = "\
+sink:
+  type: kafka
+  brokers: shared:9092
+  topic: all
+  properties: {compression.type: lz4, linger.ms: 5}
+memory: {budget: 64MiB}
+state_dir: state
+logging: {level: warn}
+";
+    let source = SHOP.replace("  brokers: kafka:9092\n", "  properties: {linger.ms: 0}\n");
+    for shared_path in ["rowcast.yaml", "sources/rowcast.yaml"] {
+        let folder = Folder::new(&[(shared_path, shared), ("sources/shop.yaml", &source)]);
+        let loaded = load(&folder.request(&["sources/shop.yaml"], &[])).unwrap();
+        assert_eq!(loaded.shared.file.as_deref(), Some(folder.0.join(shared_path).as_path()));
+        assert_eq!(loaded.shared.logging.level, "warn");
+        let shop = &loaded.sources[0];
+        let SinkConfig::Kafka(kafka) = &shop.sink else { panic!() };
+        assert_eq!((kafka.brokers.as_str(), kafka.topic.to_string().as_str()), ("shared:9092", "all"));
+        assert_eq!(format!("{:?}", kafka.properties), r#"{"compression.type": "lz4", "linger.ms": "0"}"#);
+        assert_eq!((shop.memory_budget, shop.commit.max_bytes), (64 << 20, 16 << 20));
+        // Relative to the folder of the file that says so.
+        assert_eq!(shop.state_dir, folder.0.join(shared_path).with_file_name("state"));
+    }
+}
+
+#[test]
+fn an_empty_shared_file_is_fine() {
+    let folder = Folder::new(&[("rowcast.yaml", "# nothing yet\n"), ("a.yaml", SHOP)]);
+    assert_eq!(load(&folder.request(&["."], &[])).unwrap().sources.len(), 1);
+}
+
+#[test]
+fn a_folder_stands_for_its_sources_sorted_without_shared_and_hidden_files() {
+    let named = |name: &str| SHOP.replace("name: shop", &format!("name: {name}"));
+    let folder = Folder::new(&[
+        ("b.yml", &named("b")),
+        ("a.yaml", &named("a")),
+        ("rowcast.yaml", "memory: {budget: 1MiB}\n"),
+        (".hidden.yaml", "broken: ["),
+        ("notes.txt", "broken: ["),
+        ("sources/c.yaml", &named("c")),
+        ("sources/deeper/d.yaml", "broken: ["),
+    ]);
+    let names = |request: &Request| -> Vec<String> {
+        load(request).unwrap().sources.into_iter().map(|source| source.name).collect()
+    };
+    assert_eq!(names(&folder.request(&["."], &[])), ["a", "b", "c"]);
+    // A file that is named twice is one source.
+    assert_eq!(names(&folder.request(&["b.yml", ".", "./a.yaml"], &[])), ["b", "a", "c"]);
+}
+
+#[test]
+fn the_shared_file_can_be_named_and_is_no_source_then() {
+    let folder =
+        Folder::new(&[("common.yaml", "memory: {budget: 2MiB}\n"), ("a.yaml", SHOP), ("rowcast.yaml", "x: [")]);
+    let mut request = folder.request(&["."], &[]);
+    request.shared = Some(folder.0.join("common.yaml"));
+    let loaded = load(&request).unwrap();
+    assert_eq!(loaded.sources[0].memory_budget, 2 << 20);
+    request.shared = Some(folder.0.join("missing.yaml"));
+    assert!(folder.errors(&request).contains("missing.yaml: can't read the file: No such file or directory"));
+}
+
+#[test]
+fn a_look_aside_needs_no_kafka_and_disturbs_no_daemon() {
+    let text = SHOP.replace("kafka:9092", "${file:/no/such/file}") + "delivery: exactly_once\n";
+    let folder = Folder::new(&[("a.yaml", &text), ("b.yaml", &STOCK.replace("  user", "  server_id: 5\n  user"))]);
+    let mut request =
+        folder.request(&["."], &[("ROWCAST__SINK__BROKERS", "x:1"), ("ROWCAST__DELIVERY", "exactly_once")]);
+    request.sink = Some(SinkOverride::Stdout);
+    let sources = load(&request).unwrap().sources;
+    for source in &sources {
+        assert!(matches!(source.sink, SinkConfig::Stdout));
+        assert_eq!(source.delivery, Delivery::AtLeastOnce);
+    }
+    let SourceKind::Postgres(postgres) = &sources[0].kind else { panic!() };
+    assert_eq!((postgres.slot.as_str(), postgres.publication.as_str()), ("rowcast_shop_aside", "rowcast_shop"));
+    let SourceKind::Mysql(mysql) = &sources[1].kind else { panic!() };
+    assert_ne!(mysql.server_id, 5);
+}
+
+#[test]
+fn no_secret_shows_in_debug_or_summary() {
+    let text = SHOP.replace(
+        "  brokers",
+        "  properties: {sasl.username: me, sasl.password: hunter2, sasl.pasword: \"${PW}\", ssl.key.pem: hunter2}\n  brokers",
+    );
+    let shop = load_one(&text, &[("PW", "hunter2")]);
+    let SinkConfig::Kafka(kafka) = &shop.sink else { panic!() };
+    assert_eq!(kafka.properties["sasl.password"].expose(), "hunter2");
+    for shown in [format!("{shop:?}"), format!("{shop:#?}"), summary(&shop)] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("[secret]") && shown.contains("me"), "{shown}");
+    }
+}
+
+#[test]
+fn the_summary_shows_what_is_in_effect() {
+    let mut shop = load_one(&shop_with("  brokers", "  properties: {linger.ms: 5}\n  brokers"), &[]);
+    shop.file = PathBuf::from("shop.yaml");
+    assert_eq!(
+        summary(&shop),
+        "shop: ok (shop.yaml)\n  \
+           source: postgres cdc@db.internal:5432/shop with a password, tls prefer\n          \
+                   slot rowcast_shop, publication rowcast_shop; connect timeout 10s, read timeout 1m\n  \
+           tables: public.orders, public.customer_*, !public.customer_audit\n  \
+           sink:   kafka kafka:9092, topic {name}.{schema}.{table}, with tombstones, exactly_once\n          \
+                   linger.ms=5\n  \
+           memory: 32MiB; commit every 100ms or 16MiB"
+    );
+}

@@ -17,6 +17,7 @@ use crate::error::Target;
 use crate::pgoutput::assembler::Assembler;
 use crate::replication::connection::{Connection, Rows, literal, quote};
 use crate::replication::feedback::{self, Feedback, Shared};
+use crate::session;
 use crate::stream::{Parts, PostgresStream};
 
 /// A successor that takes over sees its predecessor's walsender for a moment.

@@ -265,8 +265,9 @@ async fn health_tells_whether_every_source_streams() {
     let file = daemon.dir().join("status.json").display().to_string();
     let health = || async { Daemon::command().args(&["health", "--file", &file]).output(PATIENCE).await };
     eventually_within(PATIENCE, "healthy", || async { health().await.0 == 0 }).await;
-    // a slot that somebody else holds can't be streamed from: the state must say so
-    source.exec("alter role cdc connection limit 0").await;
+    // a database that takes no more connections: the state must say so
+    let limit = |limit: i32| format!("alter database {} connection limit {limit}", source.name());
+    source.exec(&limit(0)).await;
     let Source::Postgres(db) = &source else { unreachable!() };
     db.disconnect_cdc().await;
     let (code, _, said) = eventually(PATIENCE, "not healthy", || async {
@@ -274,7 +275,7 @@ async fn health_tells_whether_every_source_streams() {
         if code == 1 && err.contains("waiting") { Ok((code, out, err)) } else { Err(err) }
     })
     .await;
-    source.exec("alter role cdc connection limit -1").await;
+    source.exec(&limit(-1)).await;
     assert!(code == 1 && said.contains(source.name()), "{said}");
     eventually_within(PATIENCE, "healthy again", || async { health().await.0 == 0 }).await;
 }

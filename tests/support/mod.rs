@@ -2,7 +2,7 @@
 //!
 //! A test file starts with `mod support;`. The servers are started once for a whole test run: by `make test`
 //! (`scripts/with-servers.sh`), else by the first test that asks for them. A test that can't have its servers fails.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod daemon;
 pub mod env;

@@ -3,7 +3,14 @@
 //! `make bench`, or `cargo bench --bench throughput -- [postgres|mysql] [ROWS]` inside `scripts/with-servers.sh`. Figures are
 //! wall time from the start of the process to the last row, CPU of the process, and its peak RSS; the ratio is what counts,
 //! since machines differ and are shared. The backlog: ten columns, transactions of 100 rows.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unreachable,
+    missing_docs
+)]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -35,7 +42,8 @@ struct Figure {
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let rows = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(1_000_000_u64);
-    let wanted = |name: &str| !arguments.iter().any(|a| a.parse::<u64>().is_err()) || arguments.iter().any(|a| a == name);
+    let wanted =
+        |name: &str| !arguments.iter().any(|a| a.parse::<u64>().is_err()) || arguments.iter().any(|a| a == name);
     if wanted("postgres") {
         let figures = postgres(rows).await;
         report("PostgreSQL", "pg_recvlogical", rows, &figures);
@@ -48,7 +56,10 @@ async fn main() {
 
 fn report(database: &str, reference: &str, rows: u64, figures: &[Figure]) {
     println!("\n{database}: {rows} rows of 10 columns in transactions of {PER_TRANSACTION}");
-    println!("{:<28}{:>9}{:>12}{:>8}{:>12}{:>10}{:>12}", "", "wall s", "rows/s", "ratio", "CPU s/M", "RSS MB", "first ms");
+    println!(
+        "{:<28}{:>9}{:>12}{:>8}{:>12}{:>10}{:>12}",
+        "", "wall s", "rows/s", "ratio", "CPU s/M", "RSS MB", "first ms"
+    );
     let base = figures[0].wall;
     for figure in figures {
         let millions = rows as f64 / 1e6;

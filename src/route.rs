@@ -84,7 +84,10 @@ mod tests {
     #[test]
     fn names_that_could_be_confused_get_topics_of_their_own() {
         let template = TopicTemplate::parse("{schema}.{table}").unwrap();
-        let odd = ["a.b", "a_b", "a_x2E_b", "a_x5F_b", "_x", "x", "_", "__x", ".x2E_", "_x2E.", "ä", "a b", "A", "a", "-", "\"", ""];
+        let odd = [
+            "a.b", "a_b", "a_x2E_b", "a_x5F_b", "_x", "x", "_", "__x", ".x2E_", "_x2E.", "ä", "a b", "A", "a", "-",
+            "\"", "",
+        ];
         let mut topics = HashSet::new();
         for schema in odd {
             for name in odd {
@@ -99,7 +102,8 @@ mod tests {
     fn topics_are_never_longer_than_kafka_allows() {
         let template = TopicTemplate::parse("{schema}.{table}").unwrap();
         let (a, b) = ("ä".repeat(63), "ö".repeat(62) + "ü");
-        let (first, second) = (topic(&template, "s", &table(&a, &b)), topic(&template, "s", &table(&a, &(b.clone() + "x"))));
+        let (first, second) =
+            (topic(&template, "s", &table(&a, &b)), topic(&template, "s", &table(&a, &(b.clone() + "x"))));
         assert_eq!(first.len(), LONGEST_TOPIC);
         assert_ne!(first, second);
     }

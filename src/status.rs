@@ -101,7 +101,8 @@ pub fn read(path: &Path) -> Result<(Vec<String>, bool), String> {
     let bytes = std::fs::read(path).map_err(|error| {
         format!("no status in {shown}: {error}; is `rowcast run` running with {FILE_VARIABLE} set to this file?")
     })?;
-    let report: Report = serde_json::from_slice(&bytes).map_err(|error| format!("{shown} is no status file: {error}"))?;
+    let report: Report =
+        serde_json::from_slice(&bytes).map_err(|error| format!("{shown} is no status file: {error}"))?;
     let age = now().saturating_sub(report.at);
     if age > STALE.as_secs() {
         return Err(format!("{shown} is {age} s old: the daemon hangs or has ended"));

@@ -42,12 +42,7 @@ pub enum Ended {
 /// Runs all sources until `stop` turns true or none is left.
 ///
 /// With `aside` nothing is kept: no checkpoint, and what is created on the server is temporary.
-pub async fn run(
-    sources: Vec<SourceConfig>,
-    aside: bool,
-    status: Status,
-    stop: watch::Receiver<bool>,
-) -> Ended {
+pub async fn run(sources: Vec<SourceConfig>, aside: bool, status: Status, stop: watch::Receiver<bool>) -> Ended {
     let owner = format!("{:016x}", rand::rng().random::<u64>());
     let mut running = JoinSet::new();
     for config in sources {

@@ -1,5 +1,12 @@
 //! Exactly once: a reader of committed records sees every change once and in order, whatever happens to the daemon.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unreachable,
+    missing_docs
+)]
 
 mod support;
 

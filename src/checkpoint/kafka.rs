@@ -108,12 +108,10 @@ fn last_record(consumer: &Reader, source: &str, topic: &str, from: i64) -> Resul
     loop {
         match consumer.poll(Duration::from_millis(100)) {
             None if Instant::now() >= deadline => return Err(failed(topic, format!("no end after {PATIENCE:?}"))),
-            None => {}
-            Some(Ok(message)) => {
-                if message.key() == Some(source.as_bytes()) {
-                    found = message.payload().map(<[u8]>::to_vec);
-                }
+            Some(Ok(message)) if message.key() == Some(source.as_bytes()) => {
+                found = message.payload().map(<[u8]>::to_vec);
             }
+            None | Some(Ok(_)) => {}
             Some(Err(KafkaError::PartitionEOF(_))) => return Ok(found),
             Some(Err(error)) => return Err(failed(topic, error)),
         }

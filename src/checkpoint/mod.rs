@@ -120,9 +120,7 @@ impl Checkpoint {
             None => None,
             Some(position) => Some(Position {
                 log: LogPosition::parse(&position.kind, &position.log).map_err(|error| damaged(error.to_string()))?,
-                inside: position
-                    .inside
-                    .map(|inside| Inside { transaction: inside.transaction, rows: inside.rows }),
+                inside: position.inside.map(|inside| Inside { transaction: inside.transaction, rows: inside.rows }),
             }),
         };
         Ok(Self { source: stored.source, kind: stored.kind, identity: stored.identity, position, owner: stored.owner })

@@ -19,8 +19,8 @@ use rowcast_core::{
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::RunError;
-use crate::format::json::{self, RowEvent, SourceNames, TableText, TransactionText};
 use crate::config::TopicTemplate;
+use crate::format::json::{self, RowEvent, SourceNames, TableText, TransactionText};
 use crate::route;
 
 /// Table versions kept prepared at once; beyond it all are prepared anew. Far above what a database has in use.
@@ -238,7 +238,9 @@ impl<'a> Work<'a> {
     fn change(&mut self, change: &Change) -> Result<(), RunError> {
         let index = change.table as usize;
         let (Some(table), Some(destination)) = (self.batch.tables.get(index), self.out.destinations.get(index)) else {
-            return Err(RunError::definite("a change of a table that its batch doesn't hold: a defect of the connector"));
+            return Err(RunError::definite(
+                "a change of a table that its batch doesn't hold: a defect of the connector",
+            ));
         };
         let destination = Arc::clone(destination);
         let Some(text) = &destination.text else {

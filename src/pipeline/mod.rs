@@ -24,9 +24,9 @@ use tokio::time::Instant;
 pub use encode::{Destination, Encoded, Encoder, Record};
 
 use crate::checkpoint::Checkpoint;
+use crate::config::TopicTemplate;
 use crate::error::RunError;
 use crate::format::json::SourceNames;
-use crate::config::TopicTemplate;
 use crate::sink::OpenSink;
 use crate::status::{State, Status};
 

@@ -337,7 +337,9 @@ impl Publisher {
 
     fn position(&self) -> Position {
         let inside = match &self.open {
-            Some((transaction, rows)) if *rows > 0 => Some(Inside { transaction: transaction.pos.clone(), rows: *rows }),
+            Some((transaction, rows)) if *rows > 0 => {
+                Some(Inside { transaction: transaction.pos.clone(), rows: *rows })
+            }
             _ => self.pending.clone(),
         };
         Position { log: self.log.clone(), inside }

@@ -90,9 +90,10 @@ struct Lines {
 impl Lines {
     fn failed(&self, error: &std::io::Error) -> RunError {
         match &self.output {
-            Output::Stdout(_) if error.kind() == ErrorKind::BrokenPipe => {
-                RunError { class: RunErrorClass::OutputClosed, message: "the reader of standard output has gone".into() }
-            }
+            Output::Stdout(_) if error.kind() == ErrorKind::BrokenPipe => RunError {
+                class: RunErrorClass::OutputClosed,
+                message: "the reader of standard output has gone".into(),
+            },
             Output::Stdout(_) => RunError::transient(format!("can't write to standard output: {error}")),
             Output::File { path, .. } => {
                 RunError::transient(format!("can't write events to {}: {error}", path.display()))

@@ -24,8 +24,7 @@ sink:
 async fn complaint(prepare: impl Fn(Builder) -> Builder) -> String {
     let mut said = Vec::new();
     for command in ["run", "check-config"] {
-        let (code, stdout, stderr) =
-            prepare(Daemon::command()).args(&[command, "shop.yaml"]).output(LIMIT).await;
+        let (code, stdout, stderr) = prepare(Daemon::command()).args(&[command, "shop.yaml"]).output(LIMIT).await;
         assert_eq!(code, 2, "{command}: exit code; {stderr}");
         assert_eq!(stdout, "");
         for password in PASSWORDS {
@@ -41,7 +40,7 @@ async fn complaint(prepare: impl Fn(Builder) -> Builder) -> String {
 async fn malformed_yaml_is_named_with_line_and_column() {
     let text = SHOP.replace("  tables: [public.*]", "  tables: [public.*");
     let said = complaint(|daemon| daemon.file("shop.yaml", &text)).await;
-    assert!(said.starts_with("shop.yaml:9:11: invalid YAML: "), "{said}");
+    assert!(said.starts_with("shop.yaml:10:5: invalid YAML: "), "{said}");
     assert!(said.ends_with("\n1 configuration error\n") && said.lines().count() == 2, "{said}");
 }
 
@@ -73,11 +72,15 @@ async fn an_unreadable_file_is_named_with_the_reason() {
 async fn a_secret_that_can_not_be_read_is_named_with_its_file_and_the_line_that_wants_it() {
     let text = SHOP.replace("cdcpw", "${file:secrets/shop}");
     let said = complaint(|daemon| daemon.file("shop.yaml", &text)).await;
-    let expected = "shop.yaml:8:13: `source.password`: can't read the secret file `secrets/shop`: No such file or directory\n";
+    let expected =
+        "shop.yaml:8:13: `source.password`: can't read the secret file `secrets/shop`: No such file or directory\n";
     assert!(said.starts_with(expected), "{said}");
     let text = SHOP.replace("cdcpw", "${SHOP_PASSWORD}");
     let said = complaint(|daemon| daemon.file("shop.yaml", &text)).await;
-    assert!(said.starts_with("shop.yaml:8:13: `source.password`: environment variable `SHOP_PASSWORD` is not set"), "{said}");
+    assert!(
+        said.starts_with("shop.yaml:8:13: `source.password`: environment variable `SHOP_PASSWORD` is not set"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

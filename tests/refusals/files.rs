@@ -18,7 +18,9 @@ fn checkpoint(daemon: &Daemon, name: &str) -> PathBuf {
 #[tokio::test]
 async fn an_output_file_that_can_not_be_written_is_named() {
     let db = shop("unwritable").await;
-    for (path, why) in [("missing/out.jsonl", "No such file"), ("state", "Is a directory"), ("source.yaml/x", "Not a dir")] {
+    for (path, why) in
+        [("missing/out.jsonl", "No such file"), ("state", "Is a directory"), ("source.yaml/x", "Not a dir")]
+    {
         let mut daemon = run(&pg(&db).replace("out.jsonl", path));
         refused(&mut daemon, &[&format!("can't append to {path}: "), why, "repair: `sink.path`"]).await;
     }
@@ -55,12 +57,16 @@ async fn a_damaged_checkpoint_is_refused_and_not_started_over() {
         fs::write(&file, text).unwrap();
         let mark = again(&mut daemon);
         let message = refused_since(&mut daemon, mark, parts).await;
-        assert!(message.contains(&format!("state/{0}.checkpoint.json", db.name)) || message.contains(&db.name), "{message}");
+        assert!(
+            message.contains(&format!("state/{0}.checkpoint.json", db.name)) || message.contains(&db.name),
+            "{message}"
+        );
     }
     // another cluster under the same name
     fs::write(&file, whole.replace(&cluster, "42")).unwrap();
     let mark = again(&mut daemon);
-    refused_since(&mut daemon, mark, &["was written for postgres 42", &cluster, "point `source` at the old server"]).await;
+    refused_since(&mut daemon, mark, &["was written for postgres 42", &cluster, "point `source` at the old server"])
+        .await;
 
     fs::write(&file, whole).unwrap();
     db.exec("insert into orders values (2)").await;

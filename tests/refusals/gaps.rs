@@ -3,7 +3,8 @@
 use std::fs;
 
 use super::{
-    LIMIT, again, lines, pg, place, refused_since, run, sees, shop, statement, stopped_since, stops, streams, streams_since,
+    LIMIT, again, lines, pg, place, refused_since, run, sees, shop, statement, stopped_since, stops, streams,
+    streams_since,
 };
 use crate::support::daemon::Daemon;
 use crate::support::env::CDC_USER;
@@ -30,7 +31,9 @@ fn checkpoint(daemon: &Daemon, db: &postgres::Db) -> (std::path::PathBuf, String
 /// The message's own way out: the slot is dropped, the checkpoint removed; changes stream again from then on.
 async fn accept_the_loss(daemon: &mut Daemon, db: &postgres::Db, message: &str, next: i64) {
     let sql = statement(message, "accept the loss: ", " and start");
-    if db.value(&format!("select count(*) from pg_replication_slots where slot_name = 'rowcast_{}'", db.name)).await == "1" {
+    if db.value(&format!("select count(*) from pg_replication_slots where slot_name = 'rowcast_{}'", db.name)).await
+        == "1"
+    {
         db.exec(sql).await;
     }
     assert!(sql.contains(&format!("pg_drop_replication_slot('rowcast_{}')", db.name)), "{sql}");
@@ -47,7 +50,8 @@ async fn a_slot_ahead_of_the_checkpoint_is_a_gap_of_so_many_bytes() {
     let mut daemon = stopped_before_row_2(&db).await;
     let slot = format!("rowcast_{}", db.name);
     let (_, at) = checkpoint(&daemon, &db);
-    let to = db.value(&format!("select end_lsn from pg_replication_slot_advance('{slot}', pg_current_wal_lsn())")).await;
+    let to =
+        db.value(&format!("select end_lsn from pg_replication_slot_advance('{slot}', pg_current_wal_lsn())")).await;
     let bytes = db.value(&format!("select ('{to}'::pg_lsn - '{at}')::text")).await;
     let found = format!("replication slot {slot} is at {to}, {bytes} bytes of WAL ahead of the checkpoint at {at}");
     for _ in 0..2 {
@@ -68,7 +72,8 @@ async fn a_slot_that_was_dropped_is_a_gap() {
     db.exec(&format!("select pg_drop_replication_slot('{slot}')")).await;
     let (_, at) = checkpoint(&daemon, &db);
     let mark = again(&mut daemon);
-    let found = format!("gap: replication slot {slot} does not exist, but the checkpoint says that the stream was at {at}");
+    let found =
+        format!("gap: replication slot {slot} does not exist, but the checkpoint says that the stream was at {at}");
     let message = refused_since(&mut daemon, mark, &[&place(&db, CDC_USER), &found, "lost to the stream"]).await;
     sees(&daemon, &[1]).await;
     accept_the_loss(&mut daemon, &db, &message, 3).await;
@@ -89,7 +94,12 @@ async fn a_slot_that_is_dropped_under_the_stream_is_a_gap() {
         db.connect().await.batch_execute(&sql).await
     })
     .await;
-    stopped_since(&mut daemon, (0, 0), &[&place(&db, CDC_USER), &format!("gap: replication slot {slot} does not exist")]).await;
+    stopped_since(
+        &mut daemon,
+        (0, 0),
+        &[&place(&db, CDC_USER), &format!("gap: replication slot {slot} does not exist")],
+    )
+    .await;
     let waited = lines(&daemon, (0, 0)).into_iter().filter(|line| line.level == "WARN").count();
     assert!(waited >= 1, "the connection was lost first");
 }
@@ -114,7 +124,8 @@ async fn a_slot_that_the_server_invalidated_is_a_gap() {
     .await;
     db.exec("drop table ballast").await;
     let mark = again(&mut daemon);
-    let found = format!("replication slot {slot} was invalidated by the server: its WAL exceeded max_slot_wal_keep_size");
+    let found =
+        format!("replication slot {slot} was invalidated by the server: its WAL exceeded max_slot_wal_keep_size");
     let message = refused_since(&mut daemon, mark, &[&place(&db, CDC_USER), &found, "lost"]).await;
     sees(&daemon, &[1]).await;
     accept_the_loss(&mut daemon, &db, &message, 3).await;

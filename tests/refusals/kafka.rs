@@ -19,8 +19,11 @@ async fn a_kafka_out_of_reach_is_waited_for() {
 #[tokio::test]
 async fn a_kafka_whose_name_does_not_resolve_is_waited_for() {
     let db = shop("unreachable").await;
-    waits(run(&to_kafka(&db, "no-such-host.invalid:9092", "")), &["kafka: can't ", "no-such-host.invalid:9092", "`sink.brokers`"])
-        .await;
+    waits(
+        run(&to_kafka(&db, "no-such-host.invalid:9092", "")),
+        &["kafka: can't ", "no-such-host.invalid:9092", "`sink.brokers`"],
+    )
+    .await;
 }
 
 /// Kafka takes names that differ in `.` and `_` only for one.
@@ -54,10 +57,18 @@ async fn an_event_larger_than_its_topic_takes_is_refused_with_the_settings() {
     let db = shop("large").await;
     let topic = unique_topic("large");
     create_topic(&topic, 1, &[("max.message.bytes", "2000")]).await;
-    let mut daemon = run(&to_kafka(&db, support::env().brokers(), &format!("  topic: {topic}\n  properties: {{compression.type: none}}\n")));
+    let mut daemon = run(&to_kafka(
+        &db,
+        support::env().brokers(),
+        &format!("  topic: {topic}\n  properties: {{compression.type: none}}\n"),
+    ));
     streams(&mut daemon).await;
     db.exec("insert into orders values (1, repeat('x', 10000))").await;
-    refused(&mut daemon, &[&format!("topic {topic}: "), "`message.max.bytes` in `sink.properties`", "`max.message.bytes`"]).await;
+    refused(
+        &mut daemon,
+        &[&format!("topic {topic}: "), "`message.max.bytes` in `sink.properties`", "`max.message.bytes`"],
+    )
+    .await;
     assert!(read_committed(&topic).await.is_empty());
     delete_topics(&[&topic, &format!("rowcast.checkpoint.{}", db.name)]).await;
 }

@@ -1,8 +1,8 @@
 //! PostgreSQL: what the server, the role, the tables, the publication and the slot must be like.
 
 use super::{
-    LIMIT, again, at, closed_port, command, lines, pg, place, refused, run, sees, shop, statement, stops,
-    streams, streams_since, waits,
+    LIMIT, again, at, closed_port, command, lines, pg, place, refused, run, sees, shop, statement, stops, streams,
+    streams_since, waits,
 };
 use crate::support::env::{CDC_USER, NOREPL_PASSWORD, NOREPL_USER};
 use crate::support::{Servers, postgres, unique};
@@ -34,10 +34,14 @@ async fn a_server_that_is_not_there_is_waited_for() {
     let db = shop("host").await;
     let (right, port) = (format!("port: {}", db.port()), closed_port());
     let config = pg(&db).replace(&right, &format!("port: {port}"));
-    waits(run(&config), &[&format!("can't connect to 127.0.0.1:{port}: "), "refused", "`source.host` and `source.port`"])
-        .await;
+    waits(
+        run(&config),
+        &[&format!("can't connect to 127.0.0.1:{port}: "), "refused", "`source.host` and `source.port`"],
+    )
+    .await;
     let config = pg(&db).replace("host: 127.0.0.1", "host: no-such-host.invalid");
-    waits(run(&config), &[&format!("can't connect to no-such-host.invalid:{}: ", db.port()), "check `source.host`"]).await;
+    waits(run(&config), &[&format!("can't connect to no-such-host.invalid:{}: ", db.port()), "check `source.host`"])
+        .await;
 }
 
 #[tokio::test]
@@ -61,7 +65,8 @@ async fn a_role_that_may_not_replicate_is_refused_until_the_repair_was_run() {
     let db = shop("role").await;
     // a role of our own: the repair changes it
     let role = unique("norepl");
-    db.exec(&format!("create role {role} login password 'ownpw'; grant create on database {} to {role}", db.name)).await;
+    db.exec(&format!("create role {role} login password 'ownpw'; grant create on database {} to {role}", db.name))
+        .await;
     db.exec(&format!("alter table orders owner to {role}")).await;
     let mut daemon = run(&pg(&db).replace("user: cdc", &format!("user: {role}")).replace("cdcpw", "ownpw"));
     let message = refused(&mut daemon, &[&place(&db, &role), &format!("role {role} may not replicate")]).await;
@@ -103,7 +108,8 @@ async fn a_publication_that_lacks_a_table_is_refused_until_the_repair_was_run() 
     let publication = format!("rowcast_{}", db.name);
     db.exec(&format!("create publication {publication} for table items")).await;
     let mut daemon = run(&pg(&db));
-    let parts = [&*place(&db, CDC_USER), &format!("publication {publication}: it lacks public.orders"), "as its owner: "];
+    let parts =
+        [&*place(&db, CDC_USER), &format!("publication {publication}: it lacks public.orders"), "as its owner: "];
     let message = refused(&mut daemon, &parts).await;
     db.exec(statement(&message, "as its owner: ", "")).await;
     let mark = again(&mut daemon);
@@ -119,7 +125,8 @@ async fn a_publication_that_leaves_out_deletes_is_refused_until_the_repair_was_r
     let publication = format!("rowcast_{}", db.name);
     db.exec(&format!("create publication {publication} for table orders with (publish = 'insert')")).await;
     let mut daemon = run(&pg(&db));
-    let message = refused(&mut daemon, &[&publication, "does not publish all of insert, update, delete and truncate"]).await;
+    let message =
+        refused(&mut daemon, &[&publication, "does not publish all of insert, update, delete and truncate"]).await;
     db.exec(statement(&message, "as its owner: ", "")).await;
     let mark = again(&mut daemon);
     streams_since(&mut daemon, mark).await;
@@ -131,7 +138,10 @@ async fn a_table_that_is_not_there_is_named_with_the_nearest_name() {
     db.exec("create view report as select id from orders").await;
     let from = place(&db, CDC_USER);
     for (tables, parts) in [
-        ("[public.order]", ["`public.order` can't be captured: no such table", "did you mean `public.orders`?", "`source.tables`"]),
+        (
+            "[public.order]",
+            ["`public.order` can't be captured: no such table", "did you mean `public.orders`?", "`source.tables`"],
+        ),
         ("[public.report]", ["`public.report` can't be captured", "it is a view", "`source.tables`"]),
         ("[sales.*]", ["no table of the database matches `source.tables`", "tables looked at", "correct the patterns"]),
     ] {
@@ -147,7 +157,13 @@ async fn a_table_whose_updates_can_not_be_logged_is_refused_until_the_repair_was
     let db = shop("identity").await;
     db.exec("create table \"Log\" (id bigint); alter table \"Log\" owner to cdc").await;
     let mut daemon = run(&pg(&db));
-    let parts = [&*place(&db, CDC_USER), "public.\"Log\"", "without a replica identity", "add a primary key, or ", "\"!public.Log\""];
+    let parts = [
+        &*place(&db, CDC_USER),
+        "public.\"Log\"",
+        "without a replica identity",
+        "add a primary key, or ",
+        "\"!public.Log\"",
+    ];
     let message = refused(&mut daemon, &parts).await;
     db.exec("insert into \"Log\" values (1); update \"Log\" set id = 2").await;
     db.exec(statement(&message, "add a primary key, or ", " or exclude")).await;
@@ -156,9 +172,7 @@ async fn a_table_whose_updates_can_not_be_logged_is_refused_until_the_repair_was
     db.exec("update \"Log\" set id = 3; insert into \"Log\" values (4)").await;
     sees(&daemon, &[4]).await;
     // the other way out of the message
-    let mut other = run(&pg(&db)
-        .replacen(&db.name, "other", 1)
-        .replace("[public.*]", "[public.*, \"!public.Log\"]"));
+    let mut other = run(&pg(&db).replacen(&db.name, "other", 1).replace("[public.*]", "[public.*, \"!public.Log\"]"));
     streams(&mut other).await;
 }
 
@@ -168,10 +182,15 @@ async fn a_slot_in_use_is_refused_with_the_process_that_uses_it() {
     let mut first = run(&pg(&db));
     streams(&mut first).await;
     let slot = format!("rowcast_{}", db.name);
-    let second = pg(&db).replacen(&db.name, "second", 1).replace("  user: cdc", &format!("  user: cdc\n  slot: {slot}\n  publication: {slot}"));
+    let second = pg(&db)
+        .replacen(&db.name, "second", 1)
+        .replace("  user: cdc", &format!("  user: cdc\n  slot: {slot}\n  publication: {slot}"));
     let mut second = run(&second);
     let pid = db.value(&format!("select active_pid from pg_replication_slots where slot_name = '{slot}'")).await;
-    let (used, repair) = (format!("replication slot {slot} is in use by the server process {pid}"), format!("pg_terminate_backend({pid})"));
+    let (used, repair) = (
+        format!("replication slot {slot} is in use by the server process {pid}"),
+        format!("pg_terminate_backend({pid})"),
+    );
     refused(&mut second, &[&place(&db, CDC_USER), &used, "`source.slot`", &repair]).await;
     db.exec("insert into orders values (1)").await;
     sees(&first, &[1]).await;

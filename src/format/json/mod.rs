@@ -264,7 +264,7 @@ pub fn fingerprint(table: &Table) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use std::sync::Arc;
 
     use rowcast_core::{Bump, DecodeError, Image, Lsn, Mark, RowDecoder, TableName, Type};
@@ -281,12 +281,8 @@ mod tests {
     }
 
     fn orders() -> Table {
-        let column = |name: &str, ty| Column {
-            name: name.to_owned(),
-            ty,
-            native: "x".to_owned(),
-            nullable: Some(false),
-        };
+        let column =
+            |name: &str, ty| Column { name: name.to_owned(), ty, native: "x".to_owned(), nullable: Some(false) };
         let name = TableName { db: Arc::from("shop"), schema: Some(Arc::from("public")), table: Arc::from("orders") };
         let columns = vec![
             column("id", Type::Int { bits: 64, unsigned: false }),

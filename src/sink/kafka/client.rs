@@ -2,17 +2,21 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message};
-use rdkafka::producer::{BaseProducer, ProducerContext};
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::RunError;
+
+/// How long a start waits for the first answer of a broker.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// What a source's Kafka sink needs.
 #[derive(Debug, Clone)]
@@ -102,7 +106,7 @@ pub(super) fn producer(settings: &KafkaSettings) -> Result<BaseProducer<Backgrou
 #[derive(Debug, Default)]
 pub struct Background {
     failure: Mutex<Option<(String, KafkaError)>>,
-    last_error: Mutex<Option<String>>,
+    last_error: Mutex<Option<(Option<RDKafkaErrorCode>, String)>>,
 }
 
 impl Background {
@@ -121,7 +125,8 @@ impl ClientContext for Background {
         tracing::debug!(%error, reason, "librdkafka");
         // "all brokers are down" says less than the reason of the broker before it
         if !matches!(error, KafkaError::Global(RDKafkaErrorCode::AllBrokersDown)) {
-            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((code(&error), reason.to_owned()));
         }
     }
 }
@@ -141,41 +146,73 @@ impl ProducerContext for Background {
 
 /// True if a later producer with the same transactional id exists, or the broker behaves as if.
 pub(super) fn fenced(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch
-    )
+    matches!(code, RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
 }
 
 pub(super) fn is_fenced(error: &KafkaError) -> bool {
-    let code = match error {
+    code(error).is_some_and(fenced)
+}
+
+/// rdkafka's own accessor leaves out the administrative requests.
+fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
+    match error {
         KafkaError::Transaction(error) => Some(error.code()),
+        KafkaError::AdminOp(code) => Some(*code),
         other => other.rdkafka_error_code(),
-    };
-    code.is_some_and(fenced)
+    }
+}
+
+/// Waits for a broker's answer, so that a start without one fails soon and with a reason: an administrative client never
+/// tells why it can't connect.
+///
+/// # Errors
+/// Transient, with the reason; definite if the user is refused.
+pub(super) fn reach(settings: &KafkaSettings) -> Result<(), RunError> {
+    let mut config = settings.base();
+    settings.shared_properties(&mut config);
+    let producer: BaseProducer<Background> = config.create_with_context(Background::default()).map_err(|error| {
+        RunError::definite(format!("can't make a kafka client: {error}; repair: `sink.properties`"))
+    })?;
+    let deadline = Instant::now() + ANSWER;
+    while producer.client().fetch_cluster_id(Duration::from_millis(250)).is_none() {
+        // this is what hands over the errors of connections
+        producer.poll(Duration::ZERO);
+        if Instant::now() >= deadline {
+            let doing = format!("reach {}", settings.brokers);
+            let error = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
+            return Err(failed(&doing, &error, producer.context()));
+        }
+    }
+    Ok(())
 }
 
 /// An error of Kafka in the operator's words: what was done, what came back, and what may help.
 pub(crate) fn failed(doing: &str, error: &KafkaError, context: &Background) -> RunError {
-    let code = match error {
-        KafkaError::Transaction(error) => Some(error.code()),
-        other => other.rdkafka_error_code(),
-    };
+    let found = code(error);
     let detail = match error {
         KafkaError::Transaction(error) => error.string(),
-        other => other.rdkafka_error_code().map_or_else(|| other.to_string(), |code| code.to_string()),
+        other => found.map_or_else(|| other.to_string(), |code| code.to_string()),
     };
-    let reason = context.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut message = format!("kafka: can't {doing}: {detail}");
-    if let Some(reason) = reason {
+    let last = context.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut why = None;
+    if let Some((of_connection, reason)) = last {
         message.push_str(&format!(" (last error of a connection: {reason})"));
+        why = of_connection;
     }
-    match code.and_then(repair) {
-        Some(how) => RunError::definite(format!("{message}; repair: {how}")),
-        None if code.is_some_and(out_of_reach) => {
-            RunError::transient(format!("{message}; repair: check `sink.brokers`, and that kafka runs"))
+    if let Some(how) = found.and_then(repair) {
+        return RunError::definite(format!("{message}; repair: {how}"));
+    }
+    if !found.is_some_and(out_of_reach) {
+        return RunError::transient(message);
+    }
+    // what the broker has against us shows on the connection only
+    match (why, why.and_then(repair)) {
+        (Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed), Some(how)) => {
+            RunError::definite(format!("{message}; repair: {how}"))
         }
-        None => RunError::transient(message),
+        (_, Some(how)) => RunError::transient(format!("{message}; repair: {how}")),
+        (_, None) => RunError::transient(format!("{message}; repair: check `sink.brokers`, and that kafka runs")),
     }
 }
 
@@ -184,7 +221,11 @@ fn out_of_reach(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
         code,
-        Code::OperationTimedOut | Code::RequestTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve
+        Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::Resolve
     )
 }
 
@@ -198,13 +239,19 @@ pub(super) fn repair(code: RDKafkaErrorCode) -> Option<&'static str> {
         Code::TopicAuthorizationFailed => "grant the user Create, Describe and Write on the topic",
         Code::TransactionalIdAuthorizationFailed => "grant the user Write on the transactional id `rowcast.<name>`",
         Code::ClusterAuthorizationFailed => "grant the user Create and IdempotentWrite on the cluster",
-        Code::SaslAuthenticationFailed | Code::Authentication => "`sasl.username` and `sasl.password` in `sink.properties`",
+        Code::SaslAuthenticationFailed | Code::Authentication => {
+            "`sasl.username` and `sasl.password` in `sink.properties`"
+        }
         Code::SSL => "`security.protocol` and the `ssl.*` properties in `sink.properties`",
-        Code::InvalidTopic => "choose another `sink.topic` template: kafka takes topics that differ only in `.` and `_` for one",
+        Code::InvalidTopic => {
+            "choose another `sink.topic` template: kafka takes topics that differ only in `.` and `_` for one"
+        }
         Code::PolicyViolation | Code::InvalidConfig | Code::InvalidReplicationFactor | Code::InvalidPartitions => {
             "create the topic by hand; the broker refuses its default settings"
         }
-        Code::InvalidTransactionTimeout => "lower `transaction.timeout.ms` or raise the broker's `transaction.max.timeout.ms`",
+        Code::InvalidTransactionTimeout => {
+            "lower `transaction.timeout.ms` or raise the broker's `transaction.max.timeout.ms`"
+        }
         Code::UnsupportedVersion | Code::UnsupportedFeature => "the broker is too old: Kafka 2.5 or later is needed",
         _ => return None,
     })

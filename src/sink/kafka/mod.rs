@@ -47,6 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 impl OpenSink for KafkaSettings {
     fn open(&mut self) -> Result<OpenedSink, RunError> {
+        client::reach(self)?;
         if self.owned_before.load(Ordering::Relaxed) {
             // invariant 2: asked before fencing, so that a process that was replaced doesn't fence its successor
             let current = checkpoints::read(self, checkpoints::Until::Committed)?;
@@ -69,7 +70,9 @@ impl OpenSink for KafkaSettings {
             in_transaction: false,
         };
         if self.transactional {
-            sink.producer.init_transactions(PATIENCE).map_err(|error| sink.doing("take over the transactional id", &error))?;
+            sink.producer
+                .init_transactions(PATIENCE)
+                .map_err(|error| sink.doing("take over the transactional id", &error))?;
         }
         let checkpoint = checkpoints::read(self, checkpoints::Until::HighWatermark)?;
         let claim = match &checkpoint {
@@ -95,7 +98,8 @@ struct KafkaSink {
 
 impl KafkaSink {
     fn doing(&self, what: &str, error: &KafkaError) -> RunError {
-        let fenced = is_fenced(error) || self.producer.client().fatal_error().is_some_and(|(code, _)| client::fenced(code));
+        let fenced =
+            is_fenced(error) || self.producer.client().fatal_error().is_some_and(|(code, _)| client::fenced(code));
         if fenced {
             // the next opening reads who it was
             return RunError::fenced(format!(

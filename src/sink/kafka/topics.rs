@@ -29,9 +29,9 @@ pub enum TopicKind {
 pub fn ensure_topic(settings: &KafkaSettings, topic: &str, kind: TopicKind) -> Result<(), RunError> {
     let mut config = settings.base();
     settings.shared_properties(&mut config);
-    let admin: AdminClient<Background> = config
-        .create_with_context(Background::default())
-        .map_err(|error| RunError::definite(format!("can't make a kafka client: {error}; repair: `sink.properties`")))?;
+    let admin: AdminClient<Background> = config.create_with_context(Background::default()).map_err(|error| {
+        RunError::definite(format!("can't make a kafka client: {error}; repair: `sink.properties`"))
+    })?;
     let replication = TopicReplication::Fixed(-1);
     let new = match kind {
         TopicKind::Events => NewTopic::new(topic, -1, replication),
@@ -54,10 +54,9 @@ pub fn ensure_topic(settings: &KafkaSettings, topic: &str, kind: TopicKind) -> R
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((_, code)) => {
                 // a topic made beforehand may be usable without the right to create it
-                let exists = admin
-                    .inner()
-                    .fetch_metadata(Some(topic), Duration::from_secs(10))
-                    .is_ok_and(|found| found.topics().iter().any(|t| t.error().is_none() && !t.partitions().is_empty()));
+                let exists = admin.inner().fetch_metadata(Some(topic), Duration::from_secs(10)).is_ok_and(|found| {
+                    found.topics().iter().any(|t| t.error().is_none() && !t.partitions().is_empty())
+                });
                 if !exists {
                     let error = rdkafka::error::KafkaError::AdminOp(code);
                     return Err(failed(&doing, &error, admin.inner().context()));
@@ -67,4 +66,3 @@ pub fn ensure_topic(settings: &KafkaSettings, topic: &str, kind: TopicKind) -> R
     }
     Ok(())
 }
-

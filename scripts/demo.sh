@@ -64,8 +64,8 @@ end() { # SIGNAL PID   and wait, at most some seconds
     if [ "$i" = 150 ]; then kill -s KILL "$2" 2>/dev/null || true; fi
     sleep 0.1
   done
-  wait "$2" 2>/dev/null || true
-}
+  wait "$2" || true
+} 2>/dev/null # where the shell would tell that a job was killed
 
 finish() {
   local rc=$? pid
@@ -367,7 +367,7 @@ kill -s TERM "$daemon_end"
 rc=0
 wait "$daemon_end" || rc=$?
 [ "$rc" = 0 ] || fail "rowcast ended with code $rc after SIGTERM" rowcast.log
-end KILL "$CONSUMER"
+end TERM "$CONSUMER"
 CONSUMER=''
 
 step "the proof: the whole topics are read again and compared with the audit and the tables"

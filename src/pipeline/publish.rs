@@ -31,9 +31,12 @@ use crate::sink::{OpenSink, OpenedSink, Sink};
 /// Encoded batches that may wait for the publisher; the slots bound them further.
 const JOBS: usize = 16;
 /// A pause shorter than this doesn't end a busy stretch.
-const QUIET: Duration = Duration::from_millis(5);
-/// Records staged below which a stretch isn't busy: they are committed at the first pause.
-const FEW: usize = 500;
+const QUIET: Duration = Duration::from_millis(10);
+/// Records a second from which a stretch is busy. Below, a commit is made at the first pause: a Kafka commit costs some
+/// milliseconds of the client and the broker together, so a few hundred a second would be all that they do.
+const BUSY: f64 = 5_000.0;
+/// The shortest time between commits: many single-row transactions a second share one.
+const BREATH: Duration = Duration::from_millis(4);
 /// How long a transaction may stay open in the sink while its rest is awaited, before it is published in parts.
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
 /// How often a position that moved without events is committed.
@@ -157,6 +160,8 @@ struct Publisher {
     open: Option<(Arc<Transaction>, u64)>,
     staged: Gathered,
     last_commit: Instant,
+    /// Records a second, as the last commits saw it.
+    rate: f64,
 }
 
 /// What has gathered since the last commit.
@@ -187,6 +192,7 @@ impl Publisher {
             open: None,
             staged: Gathered::default(),
             last_commit: Instant::now(),
+            rate: 0.0,
         }
     }
 
@@ -326,13 +332,12 @@ impl Publisher {
             self.sink.serve()?;
             return Ok(SERVE.min(LONGEST_WAIT));
         }
-        let quiet = QUIET.saturating_sub(last.elapsed());
-        let few = self.staged.records <= FEW && since_commit >= QUIET;
-        if few || quiet.is_zero() || first.elapsed() >= self.options.commit_interval {
+        let least = if self.rate < BUSY { BREATH.saturating_sub(since_commit) } else { QUIET.saturating_sub(last.elapsed()) };
+        let wait = least.min(self.options.commit_interval.saturating_sub(first.elapsed()));
+        if wait.is_zero() {
             self.commit()?;
-            return Ok(Duration::ZERO);
         }
-        Ok(quiet)
+        Ok(wait)
     }
 
     fn position(&self) -> Position {
@@ -358,6 +363,8 @@ impl Publisher {
         // the log position lies before the transaction in progress, so the server keeps all of that one
         self.confirm.confirm(&self.log);
         tracing::trace!(source = %self.options.name, records = self.staged.records, bytes = self.staged.bytes, "committed");
+        let seen = self.staged.records as f64 / self.last_commit.elapsed().as_secs_f64().max(1e-3);
+        self.rate = (self.rate + seen) / 2.0;
         self.staged = Gathered::default();
         self.last_commit = Instant::now();
         Ok(())

@@ -125,8 +125,7 @@ impl ClientContext for Background {
         tracing::debug!(%error, reason, "librdkafka");
         // "all brokers are down" says less than the reason of the broker before it
         if !matches!(error, KafkaError::Global(RDKafkaErrorCode::AllBrokersDown)) {
-            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some((code(&error), reason.to_owned()));
+            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some((code(&error), reason.to_owned()));
         }
     }
 }

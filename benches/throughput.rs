@@ -105,7 +105,7 @@ async fn postgres(rows: u64) -> Vec<Figure> {
                 .args(["--slot", &slot, "--start", "-f", "/dev/null", "--endpos", &end])
                 .args(["-o", "proto_version=1", "-o", &format!("publication_names=rowcast_{}", db.name)])
                 .env("PGPASSWORD", "apppw")
-                .env("PGSSLMODE", "prefer"),
+                .env("PGSSLMODE", "disable"),
             "pg_recvlogical",
         )
     };

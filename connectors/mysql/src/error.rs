@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use rowcast_core::SourceError;
+use rowcast_core::{LogPosition, MariaGtidSet, SourceError};
 
 use crate::Flavor;
 
@@ -39,7 +39,50 @@ impl fmt::Display for Where {
     }
 }
 
+impl ServerError {
+    /// Whether it says that the binlog after the requested position was purged.
+    pub(crate) fn is_gap(&self) -> bool {
+        let text = self.message.to_ascii_lowercase();
+        self.code == 1236
+            && !text.contains("diverged")
+            && ["purged", "could not find gtid state", "not in the master"].iter().any(|part| text.contains(part))
+    }
+}
+
+/// What a MariaDB server still has of its binlog, as far as this user may ask.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// The oldest binlog, and the last transactions before it.
+    pub(crate) oldest: Option<(String, MariaGtidSet)>,
+    /// The newest transactions.
+    pub(crate) newest: Option<MariaGtidSet>,
+}
+
 impl Where {
+    /// The binlog that follows `ours` was purged: what is lost, and the server's words.
+    pub(crate) fn gap(&self, ours: &LogPosition, kept: &Kept, error: &ServerError) -> SourceError {
+        let set = |text: String| if text.is_empty() { "the beginning of its history".to_owned() } else { text };
+        let ours = set(ours.to_string());
+        let mut has = Vec::new();
+        if let Some((file, before)) = &kept.oldest {
+            has.push(format!("its oldest binlog, {file}, begins after {}", set(before.to_string())));
+        }
+        if let Some(newest) = kept.newest.as_ref().filter(|newest| !newest.is_empty()) {
+            has.push(format!("its newest transaction is {newest}"));
+        }
+        let has = if has.is_empty() { String::new() } else { format!(" ({})", has.join(", ")) };
+        self.definite(format_args!("GAP: the server purged changes after {ours}, where we left off{has}: {error}"))
+            .repair(GAP_REPAIR)
+    }
+
+    /// The statement for a server setting that lasts; MariaDB has no SET PERSIST.
+    pub(crate) fn set(&self, setting: &str) -> String {
+        match self.flavor {
+            Flavor::Mysql => format!("SET PERSIST {setting}"),
+            Flavor::MariaDb => format!("SET GLOBAL {setting}, and {setting} under [mysqld] in my.cnf"),
+        }
+    }
+
     pub(crate) fn transient(&self, what: impl fmt::Display) -> SourceError {
         SourceError::transient(format!("{self}: {what}"))
     }
@@ -65,7 +108,7 @@ impl Where {
                 .definite(format_args!("{doing}: the user lacks the privilege REPLICATION SLAVE (server error 1045)"))
                 .repair(format!("GRANT REPLICATION SLAVE ON *.* TO {user}@'...'")),
             // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR
-            1045 | 1698 => definite().repair("check `user` and `password` of the source"),
+            1045 | 1698 => definite().repair("check `source.user` and `source.password`"),
             // ER_HOST_NOT_PRIVILEGED
             1130 => {
                 definite().repair(format!("allow {user} to connect from this host: CREATE USER {user}@'<host>' ..."))
@@ -74,7 +117,7 @@ impl Where {
             3118 | 4151 => definite().repair(format!("ALTER USER {user}@'...' ACCOUNT UNLOCK")),
             1820 | 1862 => definite().repair(format!("ALTER USER {user}@'...' IDENTIFIED BY ...")),
             // ER_SECURE_TRANSPORT_REQUIRED
-            3159 => definite().repair("set `tls: { mode: require }` or stricter"),
+            3159 => definite().repair("set `source.tls.mode` to `require` or stricter"),
             // ER_SPECIFIC_ACCESS_DENIED_ERROR, ER_DBACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR, ER_COLUMNACCESS..
             1227 | 1044 | 1142 | 1143 => {
                 let needed = if error.message.contains("REPLICATION SLAVE") || doing.contains("binlog") {
@@ -116,7 +159,7 @@ impl Where {
         }
     }
 
-    /// ER_SOURCE_FATAL_ERROR_READING_BINLOG: one number for many things; the text tells which.
+    /// ER_SOURCE_FATAL_ERROR_READING_BINLOG: one number for many things; the text tells which. Gaps go to `gap`.
     fn dump_refused(&self, doing: &str, error: &ServerError) -> SourceError {
         let definite = || self.definite(format_args!("{doing}: {error}"));
         let text = error.message.to_ascii_lowercase();
@@ -126,17 +169,12 @@ impl Where {
                     "another replica with our server_id {} took over the binlog stream (the server keeps only the newest of two): {error}",
                     self.server_id
                 ))
-                .repair("stop the other process, or give each source its own `server_id`");
+                .repair("stop the other process, or give each its own `source.server_id`");
         }
         if text.contains("diverged") {
             return self
                 .definite(format_args!("the server's history is not the one that our position comes from: {error}"))
                 .repair("connect to the server that the checkpoint came from, or remove the checkpoint");
-        }
-        if text.contains("purged") || text.contains("could not find gtid state") || text.contains("not in the master") {
-            return self
-                .definite(format_args!("GAP: the server no longer has the binlog that follows our position: {error}"))
-                .repair(GAP_REPAIR);
         }
         if text.contains("max_allowed_packet") {
             return definite().repair("SET GLOBAL max_allowed_packet=1073741824");
@@ -159,6 +197,7 @@ pub(crate) fn quoted(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn place() -> Where {
@@ -180,11 +219,32 @@ mod tests {
 
     #[test]
     fn fatal_binlog_errors_are_told_apart_by_their_text() {
-        let purged = place().server("", &error(1236, "the source purged required binary logs"));
-        assert!(purged.to_string().contains("GAP"), "{purged}");
+        assert!(error(1236, "the source purged required binary logs").is_gap());
+        assert!(!error(1236, "not in the master's binlog; it probably means that the slave has diverged").is_gap());
         let twin = place().server("", &error(1236, "A replica with the same server_uuid/server_id as this replica"));
         assert!(twin.to_string().contains("server_id 7"), "{twin}");
         assert!(!twin.is_transient());
+    }
+
+    #[test]
+    fn a_gap_says_what_is_lost_as_far_as_it_is_known() {
+        let purged = error(1236, "Could not find GTID state");
+        let set = |text: &str| text.parse::<MariaGtidSet>().unwrap();
+        let ours = LogPosition::MariaDb(set("0-1-123"));
+        let kept = Kept { oldest: Some(("bin.000005".into(), set("0-1-200"))), newest: Some(set("0-1-300")) };
+        let all = place().gap(&ours, &kept, &purged).to_string();
+        let expected = "GAP: the server purged changes after 0-1-123, where we left off (its oldest binlog, \
+                        bin.000005, begins after 0-1-200, its newest transaction is 0-1-300): Could not";
+        assert!(all.contains(expected), "{all}");
+        let little = place().gap(&LogPosition::MariaDb(set("")), &Kept::default(), &purged).to_string();
+        assert!(little.contains("changes after the beginning of its history, where we left off: Could"), "{little}");
+    }
+
+    #[test]
+    fn a_lasting_setting_is_said_in_the_servers_dialect() {
+        let maria = Where { flavor: Flavor::MariaDb, ..place() };
+        assert_eq!(place().set("x=1"), "SET PERSIST x=1");
+        assert_eq!(maria.set("x=1"), "SET GLOBAL x=1, and x=1 under [mysqld] in my.cnf");
     }
 
     #[test]

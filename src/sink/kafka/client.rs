@@ -65,7 +65,7 @@ impl KafkaSettings {
         let mut config = self.base();
         config
             .set("compression.type", "lz4")
-            .set("linger.ms", "2")
+            .set("linger.ms", "25")
             .set("enable.idempotence", "true")
             // as Java clients do, so that a topic shared with them has one key in one partition
             .set("partitioner", "murmur2_random")
@@ -100,6 +100,18 @@ pub(super) fn producer(settings: &KafkaSettings) -> Result<BaseProducer<Backgrou
         }
         other => RunError::definite(format!("can't make a kafka producer: {other}; repair: `sink.properties`")),
     })
+}
+
+/// Sends what lingers, and waits until nothing is in flight, at most for `timeout`.
+///
+/// In event mode, which rdkafka uses, librdkafka's flush waits on a condition variable for the count of messages to reach zero;
+/// since only failures are reported, delivered messages leave that count without our help.
+pub(super) fn flush(producer: &BaseProducer<Background>, timeout: Duration) {
+    let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the pointer is that of a live producer, borrowed for this call; librdkafka's functions are thread-safe. The
+    // result is whether messages are left, which the caller asks for itself.
+    #[allow(unsafe_code)]
+    let _ = unsafe { rdkafka::bindings::rd_kafka_flush(producer.client().native_ptr(), millis) };
 }
 
 /// Collects what goes wrong in the background.
@@ -245,7 +257,8 @@ pub(super) fn repair(code: RDKafkaErrorCode) -> Option<&'static str> {
         Code::InvalidTopic => {
             "choose another `sink.topic` template: kafka takes topics that differ only in `.` and `_` for one"
         }
-        Code::PolicyViolation | Code::InvalidConfig | Code::InvalidReplicationFactor | Code::InvalidPartitions => {
+        // not InvalidReplicationFactor: that is also what a cluster says while one of its brokers is down
+        Code::PolicyViolation | Code::InvalidConfig | Code::InvalidPartitions => {
             "create the topic by hand; the broker refuses its default settings"
         }
         Code::InvalidTransactionTimeout => {

@@ -16,8 +16,10 @@
 //!
 //! # Time
 //!
-//! rdkafka's `flush`, on which its `commit_transaction` relies, polls in slices of 100 ms. So we wait for what is in flight
-//! ourselves, in slices of a millisecond, and flush only when nothing is left.
+//! rdkafka's `flush`, on which its `commit_transaction` relies, polls in slices of 100 ms, and its `poll` spins through the last
+//! millisecond of any time-out. So we flush by librdkafka's own call ([`client::flush`]), which wakes up the moment that
+//! nothing is in flight, and commit only then. A flush overrides `linger.ms`, which may therefore be long: librdkafka's
+//! threads spin through the last millisecond of it too.
 
 mod client;
 mod topics;
@@ -44,6 +46,10 @@ use client::{failed, is_fenced};
 
 /// How long one request that takes over or commits may take before the run is started anew.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a flush waits before failed deliveries are looked at; it returns at once when all is delivered.
+const FLUSH_SLICE: Duration = Duration::from_millis(50);
+/// Pause while librdkafka's queue is full.
+const FULL_QUEUE: Duration = Duration::from_millis(2);
 
 impl OpenSink for KafkaSettings {
     fn open(&mut self) -> Result<OpenedSink, RunError> {
@@ -136,7 +142,8 @@ impl KafkaSink {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     // this is where a slow Kafka holds back the source; the producer bounds the wait by the messages' time-out
-                    self.producer.poll(Duration::from_millis(2));
+                    self.producer.poll(Duration::ZERO);
+                    std::thread::sleep(FULL_QUEUE);
                     self.check_deliveries()?;
                     record = back;
                 }
@@ -205,14 +212,15 @@ impl KafkaSink {
         Ok(())
     }
 
+    /// Waits until nothing is in flight. librdkafka gives up a record after its own time-out (`message.timeout.ms`, at most the
+    /// transaction's), so this ends.
     fn drain(&self) -> Result<(), RunError> {
-        // librdkafka gives up a record after its own time-out (message.timeout.ms, at most the transaction's), so this ends
         while self.producer.in_flight_count() > 0 {
-            self.producer.poll(Duration::from_millis(1));
+            client::flush(&self.producer, FLUSH_SLICE);
+            self.producer.poll(Duration::ZERO);
             self.check_deliveries()?;
         }
-        self.producer.poll(Duration::ZERO);
-        self.check_deliveries()
+        Ok(())
     }
 }
 

@@ -66,9 +66,9 @@ pub(crate) fn settings(
             .repair("start the server with --log-bin --binlog-format=ROW"));
     }
     if !is("binlog_format", "ROW") {
-        return Err(place.definite(format_args!("binlog_format is {}, not ROW", get("binlog_format"))).repair(
-            "SET PERSIST binlog_format=ROW (MariaDB: SET GLOBAL and the option file), then reconnect the writers",
-        ));
+        return Err(place
+            .definite(format_args!("binlog_format is {}, not ROW", get("binlog_format")))
+            .repair(format!("{}; then reconnect the writers", place.set("binlog_format=ROW"))));
     }
     if place.flavor == Flavor::Mysql && !is("gtid_mode", "ON") {
         return Err(place.definite(format_args!("gtid_mode is {}, not ON", get("gtid_mode"))).repair(
@@ -79,22 +79,22 @@ pub(crate) fn settings(
     if !is("binlog_row_value_options", "") {
         return Err(place
             .definite("binlog_row_value_options=PARTIAL_JSON: partial JSON updates are not supported yet")
-            .repair("SET PERSIST binlog_row_value_options=''"));
+            .repair(place.set("binlog_row_value_options=''")));
     }
     if !is("binlog_transaction_compression", "OFF") {
         return Err(place
             .definite("binlog_transaction_compression=ON: compressed transactions are not supported yet")
-            .repair("SET PERSIST binlog_transaction_compression=OFF"));
+            .repair(place.set("binlog_transaction_compression=OFF")));
     }
     if !is("log_bin_compress", "OFF") {
         return Err(place
             .definite("log_bin_compress=ON: compressed events are not supported yet")
-            .repair("SET GLOBAL log_bin_compress=OFF"));
+            .repair(place.set("log_bin_compress=OFF")));
     }
     if variables.get("server_id").is_some_and(|theirs| *theirs == server_id.to_string()) || server_id == 0 {
         return Err(place
             .definite(format_args!("server_id {server_id} is the server's own or 0; a replica needs one of its own"))
-            .repair("set another `server_id` for this source"));
+            .repair("set another `source.server_id`"));
     }
     let mut notes = Vec::new();
     if !is("binlog_row_image", "FULL") {
@@ -186,7 +186,7 @@ pub(crate) async fn tables(connection: &mut Connection, filter: &TableFilter) ->
                 .map_or_else(String::new, |(_, d, t)| format!("; did you mean `{d}.{t}`?"));
             return Err(place
                 .definite(format_args!("there is no table `{db}.{table}` that this user may read{nearest}"))
-                .repair(format!("correct `tables`, or GRANT SELECT ON `{db}`.* TO {user}@'...'")));
+                .repair(format!("correct `source.tables`, or GRANT SELECT ON `{db}`.* TO {user}@'...'")));
         }
     }
     let mut captured: Vec<String> = all
@@ -197,8 +197,8 @@ pub(crate) async fn tables(connection: &mut Connection, filter: &TableFilter) ->
     captured.sort_unstable();
     if captured.is_empty() {
         return Err(place
-            .definite("no table that this user may read matches `tables`")
-            .repair(format!("correct `tables`, or GRANT SELECT ON <database>.* TO {user}@'...'")));
+            .definite("no table that this user may read matches `source.tables`")
+            .repair(format!("correct `source.tables`, or GRANT SELECT ON <database>.* TO {user}@'...'")));
     }
     Ok(captured)
 }

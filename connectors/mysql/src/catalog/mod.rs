@@ -10,12 +10,17 @@ pub(crate) mod position;
 pub(crate) mod tables;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use rowcast_core::{SourceError, TableName};
+use rowcast_core::{MariaGtidSet, SourceError, TableName};
 
 use crate::connection::{Connection, Rows};
+use crate::error::Kept;
 use crate::{Flavor, Options};
 use tables::CatalogTable;
+
+/// Limit for what only makes a message say more.
+const KEPT_LIMIT: Duration = Duration::from_secs(3);
 
 /// Look-ups while streaming.
 #[derive(Debug)]
@@ -39,6 +44,28 @@ impl Catalog {
         let key = self.query(&tables::key_sql(name)).await?;
         let checks = if maria { self.query(&tables::checks_sql(name)).await? } else { Rows::new() };
         Ok(CatalogTable::new(name, maria, &columns, &key, &checks))
+    }
+
+    /// What a MariaDB server still has of its binlog; for a message only, so what can't be learnt soon is left out.
+    pub(crate) async fn kept(&mut self) -> Kept {
+        let mut kept = Kept::default();
+        if self.options.flavor == Flavor::MariaDb
+            && tokio::time::timeout(KEPT_LIMIT, self.ask_kept(&mut kept)).await.is_err()
+        {
+            tracing::debug!("no answer in time to what the server still has of its binlog");
+        }
+        kept
+    }
+
+    async fn ask_kept(&mut self, kept: &mut Kept) {
+        let first = |rows: Rows| rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
+        let set = |rows: Rows| first(rows).and_then(|text| text.parse::<MariaGtidSet>().ok());
+        kept.newest = self.query("SELECT @@global.gtid_binlog_pos").await.ok().and_then(set);
+        // Needs the privilege BINLOG MONITOR.
+        let Some(file) = self.query("SHOW BINARY LOGS").await.ok().and_then(first) else { return };
+        // 4: where the first event of a file is.
+        let sql = format!("SELECT BINLOG_GTID_POS({}, 4)", literal(&file));
+        kept.oldest = self.query(&sql).await.ok().and_then(set).map(|before| (file, before));
     }
 
     /// Says good-bye.

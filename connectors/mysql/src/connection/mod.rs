@@ -76,8 +76,8 @@ impl Connection {
             TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull if offered => true,
             _ => {
                 return Err(place
-                    .definite("the server offers no TLS, but `tls.mode` demands it")
-                    .repair("set ssl_cert and ssl_key on the server, or `tls: { mode: prefer }`"));
+                    .definite("the server offers no TLS, but `source.tls.mode` demands it")
+                    .repair("set ssl_cert and ssl_key on the server, or set `source.tls.mode` to `prefer`"));
             }
         };
         let capabilities = handshake::capabilities(greeting.capabilities, encrypt);
@@ -164,8 +164,8 @@ fn check_flavor(place: &Where, version: &str) -> Result<(), SourceError> {
         _ => return Ok(()),
     };
     Err(place
-        .definite(format_args!("the server is {is} ({version}), but the source's type is `{}`", place.flavor))
-        .repair(format!("type: {wanted}")))
+        .definite(format_args!("the server is {is} ({version}), but `source.type` is `{}`", place.flavor))
+        .repair(format!("set `source.type` to `{wanted}`")))
 }
 
 async fn authenticate(

@@ -21,7 +21,9 @@ const READ_SIZE: usize = 256 * 1024;
 /// The transport failed, or the peer doesn't speak the protocol.
 #[derive(Debug)]
 pub(crate) enum WireError {
-    /// The connection ended or broke.
+    /// The server ended the connection, in good order or not.
+    Closed,
+    /// The connection broke.
     Io(String),
     /// Nothing came in time.
     Silent(Duration),
@@ -32,9 +34,20 @@ pub(crate) enum WireError {
 impl std::fmt::Display for WireError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            WireError::Closed => f.write_str("the server closed the connection"),
             WireError::Io(what) => write!(f, "connection lost: {what}"),
             WireError::Silent(limit) => write!(f, "the server sent nothing for {limit:?}"),
             WireError::Malformed(what) => f.write_str(what),
+        }
+    }
+}
+
+impl From<std::io::Error> for WireError {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            // rustls' text for a peer that ends TCP without ending TLS first is about rustls.
+            std::io::ErrorKind::UnexpectedEof => WireError::Closed,
+            _ => WireError::Io(error.to_string()),
         }
     }
 }
@@ -76,9 +89,9 @@ impl Wire {
             self.buf.reserve(READ_SIZE);
         }
         match tokio::time::timeout(limit, self.stream.read_buf(&mut self.buf)).await {
-            Ok(Ok(0)) => Err(WireError::Io("closed by the server".to_owned())),
+            Ok(Ok(0)) => Err(WireError::Closed),
             Ok(Ok(count)) => Ok(count),
-            Ok(Err(error)) => Err(WireError::Io(error.to_string())),
+            Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(WireError::Silent(limit)),
         }
     }
@@ -141,14 +154,27 @@ impl Wire {
                 break;
             }
         }
-        let failed = |error: std::io::Error| WireError::Io(error.to_string());
-        self.stream.write_all(&out).await.map_err(failed)?;
-        self.stream.flush().await.map_err(failed)
+        self.stream.write_all(&out).await?;
+        Ok(self.stream.flush().await?)
     }
 
     /// Starts a new exchange with a command.
     pub(crate) async fn command(&mut self, payload: &[u8]) -> Result<(), WireError> {
         self.sequence = 0;
         self.write(payload).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_hangs_up_is_said_to() {
+        let tls = "peer closed connection without sending TLS close_notify: https://docs.rs/rustls";
+        let error = WireError::from(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, tls));
+        assert_eq!(error.to_string(), "the server closed the connection");
+        let error = WireError::from(std::io::Error::new(std::io::ErrorKind::ConnectionReset, "reset"));
+        assert_eq!(error.to_string(), "connection lost: reset");
     }
 }

@@ -139,6 +139,11 @@ impl Assembler {
         self.open.as_ref().map(|open| Arc::clone(&open.transaction))
     }
 
+    /// Everything up to the last commit.
+    pub(crate) fn position(&self) -> &LogPosition {
+        &self.position
+    }
+
     /// Deals with the event at `data[start..end]`.
     pub(crate) fn event(
         &mut self,
@@ -174,7 +179,7 @@ impl Assembler {
             kind::ANONYMOUS_GTID => {
                 return Err(self
                     .definite(&header, "a transaction without GTID: gtid_mode is or was not ON")
-                    .repair("SET PERSIST gtid_mode=ON"));
+                    .repair(self.place.set("gtid_mode=ON")));
             }
             kind::QUERY => return self.query(&Query::parse(body).map_err(damaged)?, &header, draft),
             kind::XID => self.commit(&header, draft)?,
@@ -334,7 +339,7 @@ impl Assembler {
                              ROW, so its row changes are not in the binlog"
                         ),
                     )
-                    .repair("SET PERSIST binlog_format=ROW, and don't set it in sessions"));
+                    .repair(format!("{}; don't set it in sessions", self.place.set("binlog_format=ROW"))));
             }
             Statement::TruncateUnread => {
                 return Err(self.definite(header, "a TRUNCATE whose table name can't be read"));
@@ -419,8 +424,9 @@ impl Assembler {
                 Optional::parse(map.optional, &map.columns, maria).map_err(|Short| self.unreadable(header))?;
             let version =
                 columns::build(name.clone(), &map, &optional, found.as_ref(), &self.charsets).map_err(|what| {
-                    self.definite(header, format!("table {shown}: {what}"))
-                        .repair("SET GLOBAL binlog_row_metadata=FULL for the future, or exclude the table in `tables`")
+                    self.definite(header, format!("table {shown}: {what}")).repair(
+                        "SET GLOBAL binlog_row_metadata=FULL for the future, or exclude the table in `source.tables`",
+                    )
                 })?;
             let version = Arc::new(version);
             self.newest.insert(name, Arc::clone(&version));
@@ -524,22 +530,23 @@ impl Assembler {
         let (what, repair) = match event_kind {
             kind::TRANSACTION_PAYLOAD => (
                 "a compressed transaction (binlog_transaction_compression=ON in the session that wrote it)",
-                "SET PERSIST binlog_transaction_compression=OFF",
+                self.place.set("binlog_transaction_compression=OFF"),
             ),
             kind::PARTIAL_UPDATE_ROWS => (
                 "a partial JSON update (binlog_row_value_options=PARTIAL_JSON in the session that wrote it)",
-                "SET PERSIST binlog_row_value_options=''",
+                self.place.set("binlog_row_value_options=''"),
             ),
             kind::MARIA_QUERY_COMPRESSED..=kind::MARIA_DELETE_ROWS_COMPRESSED => {
-                ("a compressed event (log_bin_compress=ON)", "SET GLOBAL log_bin_compress=OFF")
+                ("a compressed event (log_bin_compress=ON)", self.place.set("log_bin_compress=OFF"))
             }
             kind::INCIDENT => (
                 "an incident: the server lost changes before it could log them (LOST_EVENTS)",
-                "look into the server's error log; remove the checkpoint to start at the server's current end",
+                "look into the server's error log; remove the checkpoint to start at the server's current end"
+                    .to_owned(),
             ),
             load if kind::is_load(load) => (
                 "LOAD DATA logged as a statement: binlog_format was not ROW in the session that ran it",
-                "SET PERSIST binlog_format=ROW, and don't set it in sessions",
+                format!("{}; don't set it in sessions", self.place.set("binlog_format=ROW")),
             ),
             _ if header.flags & event::FLAG_IGNORABLE != 0 => return Ok(()),
             unknown => return Err(self.definite(header, format!("unknown event type {unknown}"))),

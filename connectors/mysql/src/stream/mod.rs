@@ -26,7 +26,7 @@ use crate::binlog::request;
 use crate::catalog::Catalog;
 use crate::connection::packet::{HEADER, Header, MAX_LOGICAL, MAX_PAYLOAD, Wire, WireError};
 use crate::connection::{Connection, handshake};
-use crate::error::Where;
+use crate::error::{ServerError, Where};
 use assembler::{Assembler, BATCH_EVENTS, Outcome, RowsCursor};
 use draft::Draft;
 
@@ -55,7 +55,21 @@ pub struct MysqlStream {
     /// A row event whose rows didn't fit into the last batch.
     rest: Option<(Bytes, RowsCursor)>,
     /// An error that waits until the events before it are handed out.
-    failed: Option<SourceError>,
+    failed: Option<Failure>,
+}
+
+/// Why the stream ends.
+#[derive(Debug)]
+enum Failure {
+    Source(SourceError),
+    /// The server's answer, which may take a look-up to explain.
+    Server(ServerError),
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Failure::Source(error)
+    }
 }
 
 #[derive(Debug)]
@@ -115,9 +129,21 @@ impl MysqlStream {
         if first.first() == Some(&0xff) {
             let length = Header::read(&stream.wire.buf).map_or(0, |header| header.length);
             let error = handshake::parse_error(first.get(..length).unwrap_or(first));
-            return Err(stream.place.server(DOING, &error));
+            return Err(stream.explain(DOING, Failure::Server(error)).await);
         }
         Ok(stream)
+    }
+
+    /// The error for the operator; a gap's says what is lost.
+    async fn explain(&mut self, doing: &str, failure: Failure) -> SourceError {
+        match failure {
+            Failure::Source(error) => error,
+            Failure::Server(error) if error.is_gap() => {
+                let kept = self.catalog.kept().await;
+                self.place.gap(self.assembler.position(), &kept, &error)
+            }
+            Failure::Server(error) => self.place.server(doing, &error),
+        }
     }
 
     async fn fill(&mut self) -> Result<(), SourceError> {
@@ -127,7 +153,7 @@ impl MysqlStream {
     }
 
     /// Makes the next batch from what is in memory.
-    fn step(&mut self) -> Result<Step, SourceError> {
+    fn step(&mut self) -> Result<Step, Failure> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
@@ -160,7 +186,7 @@ impl MysqlStream {
     }
 
     /// Walks the whole packets in the buffer.
-    fn packets(&mut self, mut draft: Draft) -> Result<Step, SourceError> {
+    fn packets(&mut self, mut draft: Draft) -> Result<Step, Failure> {
         let (mut at, mut need, mut more) = (0, None, None);
         while at < BATCH_BYTES && draft.events.len() < BATCH_EVENTS {
             let Some(header) = Header::read(self.wire.buf.get(at..).unwrap_or(&[])) else { break };
@@ -174,10 +200,12 @@ impl MysqlStream {
             let outcome = match self.payload(payload) {
                 Err(error) => Err(error),
                 Ok(_) if header.sequence != self.wire.sequence => {
-                    Err(self.place.protocol("packets of the binlog stream out of order"))
+                    Err(self.place.protocol("packets of the binlog stream out of order").into())
                 }
                 Ok(None) => Ok(Outcome::Done),
-                Ok(Some(skip)) => self.assembler.event(&self.wire.buf, start + skip, end, &mut draft),
+                Ok(Some(skip)) => {
+                    self.assembler.event(&self.wire.buf, start + skip, end, &mut draft).map_err(Failure::from)
+                }
             };
             match outcome {
                 Err(error) if known == 0 => return Err(error),
@@ -215,12 +243,12 @@ impl MysqlStream {
     }
 
     /// Where in a packet's payload the event begins; none if there is none.
-    fn payload(&self, payload: &[u8]) -> Result<Option<usize>, SourceError> {
+    fn payload(&self, payload: &[u8]) -> Result<Option<usize>, Failure> {
         match payload.first() {
             Some(0x00) => Ok(Some(1)),
-            Some(0xff) => Err(self.place.server("reading the binlog", &handshake::parse_error(payload))),
-            Some(0xfe) if payload.len() < 9 => Err(self.place.transient("the server ended the binlog stream")),
-            _ => Err(self.place.protocol("in the binlog stream")),
+            Some(0xff) => Err(Failure::Server(handshake::parse_error(payload))),
+            Some(0xfe) if payload.len() < 9 => Err(self.place.transient("the server ended the binlog stream").into()),
+            _ => Err(self.place.protocol("in the binlog stream").into()),
         }
     }
 
@@ -255,7 +283,12 @@ impl MysqlStream {
 impl SourceStream for MysqlStream {
     async fn next(&mut self) -> Result<Batch, SourceError> {
         loop {
-            match self.step()? {
+            let step = match self.step() {
+                Ok(step) => step,
+                // Cancelled in here, the next call meets the server's error again: its packet is still in the buffer.
+                Err(failure) => return Err(self.explain("reading the binlog", failure).await),
+            };
+            match step {
                 Step::Batch(batch) => return Ok(batch),
                 Step::Need(name) => {
                     let found = self.catalog.table(&name).await?;

@@ -332,7 +332,8 @@ impl Publisher {
             self.sink.serve()?;
             return Ok(SERVE.min(LONGEST_WAIT));
         }
-        let least = if self.rate < BUSY { BREATH.saturating_sub(since_commit) } else { QUIET.saturating_sub(last.elapsed()) };
+        let least =
+            if self.rate < BUSY { BREATH.saturating_sub(since_commit) } else { QUIET.saturating_sub(last.elapsed()) };
         let wait = least.min(self.options.commit_interval.saturating_sub(first.elapsed()));
         if wait.is_zero() {
             self.commit()?;

@@ -178,18 +178,13 @@ fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
 ///
 /// # Errors
 /// Transient, with the reason; definite if the user is refused.
-pub(super) fn reach(settings: &KafkaSettings) -> Result<(), RunError> {
-    let mut config = settings.base();
-    settings.shared_properties(&mut config);
-    let producer: BaseProducer<Background> = config.create_with_context(Background::default()).map_err(|error| {
-        RunError::definite(format!("can't make a kafka client: {error}; repair: `sink.properties`"))
-    })?;
+pub(super) fn reach(producer: &BaseProducer<Background>, brokers: &str) -> Result<(), RunError> {
     let deadline = Instant::now() + ANSWER;
     while producer.client().fetch_cluster_id(Duration::from_millis(250)).is_none() {
         // this is what hands over the errors of connections
         producer.poll(Duration::ZERO);
         if Instant::now() >= deadline {
-            let doing = format!("reach {}", settings.brokers);
+            let doing = format!("reach {brokers}");
             let error = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
             return Err(failed(&doing, &error, producer.context()));
         }

@@ -24,7 +24,7 @@
 mod client;
 mod topics;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -35,7 +35,6 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode;
 
 pub use client::{Background, KafkaSettings, check_properties};
-pub use topics::{TopicKind, ensure_topic};
 
 use super::{OpenSink, OpenedSink, Sink};
 use crate::checkpoint::{Checkpoint, kafka as checkpoints};
@@ -43,6 +42,7 @@ use crate::error::RunError;
 use crate::format::json::ENVELOPE_VERSION;
 use crate::pipeline::{Encoded, Record};
 use client::{failed, is_fenced};
+use topics::{TopicKind, Topics};
 
 /// How long one request that takes over or commits may take before the run is started anew.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -53,7 +53,8 @@ const FULL_QUEUE: Duration = Duration::from_millis(2);
 
 impl OpenSink for KafkaSettings {
     fn open(&mut self) -> Result<OpenedSink, RunError> {
-        client::reach(self)?;
+        let producer = client::producer(self)?;
+        client::reach(&producer, &self.brokers)?;
         if self.owned_before.load(Ordering::Relaxed) {
             // invariant 2: asked before fencing, so that a process that was replaced doesn't fence its successor
             let current = checkpoints::read(self, checkpoints::Until::Committed)?;
@@ -65,13 +66,13 @@ impl OpenSink for KafkaSettings {
             }
         }
         let topic = checkpoints::topic(&self.source);
-        ensure_topic(self, &topic, TopicKind::Checkpoint)?;
-        let producer = client::producer(self)?;
+        let mut topics = Topics::new(self)?;
+        topics.ensure(&topic, TopicKind::Checkpoint)?;
         let mut sink = KafkaSink {
             producer,
             settings: self.clone(),
             checkpoint_topic: topic,
-            known: HashSet::new(),
+            topics,
             headers: HashMap::new(),
             in_transaction: false,
         };
@@ -95,8 +96,7 @@ struct KafkaSink {
     producer: BaseProducer<Background>,
     settings: KafkaSettings,
     checkpoint_topic: String,
-    /// Topics that exist.
-    known: HashSet<String>,
+    topics: Topics,
     /// The headers of a table version, copied by librdkafka per record.
     headers: HashMap<String, OwnedHeaders>,
     in_transaction: bool,
@@ -195,10 +195,7 @@ impl KafkaSink {
                 continue;
             }
             let Some(destination) = encoded.destinations.get(record.destination as usize) else { continue };
-            if !self.known.contains(&destination.topic) {
-                ensure_topic(&self.settings, &destination.topic, TopicKind::Events)?;
-                self.known.insert(destination.topic.clone());
-            }
+            self.topics.ensure(&destination.topic, TopicKind::Events)?;
             let schema = destination.table.as_ref().map_or("", |(_, fingerprint)| fingerprint.as_str());
             if !self.headers.contains_key(schema) {
                 let mut headers = OwnedHeaders::new_with_capacity(2)
@@ -240,10 +237,7 @@ impl Sink for KafkaSink {
     }
 
     fn stage_schema(&mut self, topic: &str, key: &str, value: &[u8]) -> Result<(), RunError> {
-        if !self.known.contains(topic) {
-            ensure_topic(&self.settings, topic, TopicKind::Schemas)?;
-            self.known.insert(topic.to_owned());
-        }
+        self.topics.ensure(topic, TopicKind::Schemas)?;
         self.begin()?;
         self.send(topic, None, Some(key.as_bytes()), Some(value), None)
     }

@@ -1,8 +1,8 @@
 //! The checkpoint: the only state that Rowcast keeps.
 //!
 //! One small record per source: where to go on, on which server, and who writes it. It is kept where the events go, so that
-//! both move together: in a compacted topic, committed in the same Kafka transaction as the events ([`kafka`]), or in a file
-//! beside a sink without transactions ([`file`]). What changes seldom (states of single tables, once there are any) goes into
+//! both move together: in a compacted topic, committed in the same Kafka transaction as the events ([`mod@kafka`]), or in a file
+//! beside a sink without transactions ([`mod@file`]). What changes seldom (states of single tables, once there are any) goes into
 //! records of its own, so that a commit's cost doesn't grow with the number of tables.
 //!
 //! A record of a newer version, of another source or that isn't a checkpoint at all is refused, never guessed at.

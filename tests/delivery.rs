@@ -18,8 +18,9 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value as Json;
+use support::daemon::Daemon;
 use support::source::{Kind, PATIENCE, Source, wait_until_streaming};
-use support::{eventually, mysql};
+use support::{Servers, eventually, kafka, mysql};
 
 const KILLS: usize = 20;
 const COUNTERS: u64 = 8;
@@ -248,4 +249,43 @@ async fn a_cut_database_connection_is_made_again_without_a_repeat() {
         daemon.wait_for_log_since(mark, "streaming: ", PATIENCE).await;
     }
     assert_eq!(source.events("counters").await.len(), 5);
+}
+
+/// The broker is killed below a running daemon and comes back: what was in flight is decided by the checkpoint that is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_killed_and_comes_back_leaves_no_gap_and_no_repeat() {
+    let servers = Servers::private(&["kafka"]);
+    let source = Source::create(Kind::Postgres, "broker").await;
+    source.create_table("counters", "id bigint primary key, version bigint not null").await;
+    let sink = format!("sink: {{ type: kafka, brokers: \"{}\" }}\n", servers.brokers());
+    let mut daemon =
+        Daemon::command().file("source.yaml", &(source.yaml("*") + &sink)).args(&["run", "source.yaml"]).spawn();
+    wait_until_streaming(&mut daemon).await;
+    for id in 1..=COUNTERS {
+        source.exec(&format!("insert into counters values ({id}, 1)")).await;
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let writing = tokio::spawn(count_up(Writer::of(&source).await, 7, Arc::clone(&stop)));
+    let topic = source.topic("counters");
+    let read = || async {
+        let records = kafka::read(servers.brokers(), &topic, true).await;
+        records.iter().filter(|record| record.value.is_some()).map(|record| record.json()).collect::<Vec<Json>>()
+    };
+    for _ in 0..2 {
+        let seen = read().await.len();
+        eventually(PATIENCE, "traffic", || async { if read().await.len() > seen + 50 { Ok(()) } else { Err(seen) } })
+            .await;
+        servers.kill("kafka");
+        servers.start("kafka");
+    }
+    stop.store(true, Ordering::Relaxed);
+    let changes = writing.await.unwrap();
+    let expected = changes + COUNTERS as usize;
+    let events = eventually(PATIENCE, "all events", || async {
+        let events = read().await;
+        if events.len() >= expected { Ok(events) } else { Err(events.len()) }
+    })
+    .await;
+    check(&events, changes);
+    assert_eq!(daemon.shutdown(PATIENCE).await, 0);
 }

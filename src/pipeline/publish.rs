@@ -39,6 +39,15 @@ const BUSY: f64 = 5_000.0;
 const BREATH: Duration = Duration::from_millis(4);
 /// How long a transaction may stay open in the sink while its rest is awaited, before it is published in parts.
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
+/// Bytes of the first commit of a run. The size doubles with each commit that is quick and halves with each that is slow, so
+/// that what is staged can be delivered within the transaction's time-out however slow the sink is: a size that is never
+/// delivered in time would be tried for ever.
+const FIRST_COMMIT: usize = 1 << 20;
+/// The smallest size that slow commits lead to.
+const LEAST_COMMIT: usize = 64 << 10;
+/// A commit that takes less is quick, one that takes more is slow.
+const QUICK: Duration = Duration::from_millis(500);
+const SLOW: Duration = Duration::from_secs(2);
 /// How often a position that moved without events is committed.
 const IDLE_COMMIT: Duration = Duration::from_secs(10);
 /// How often the sink is looked after while nothing happens.
@@ -162,6 +171,8 @@ struct Publisher {
     last_commit: Instant,
     /// Records a second, as the last commits saw it.
     rate: f64,
+    /// Bytes after which a commit is due, as the last commits allow.
+    commit_bytes: usize,
 }
 
 /// What has gathered since the last commit.
@@ -178,6 +189,7 @@ struct Gathered {
 impl Publisher {
     fn new(sink: Box<dyn Sink>, started: Started, options: PipelineOptions, runtime: Handle) -> Self {
         let Started { position, identity, first, confirm } = started;
+        let commit_bytes = options.commit_bytes.min(FIRST_COMMIT);
         Self {
             sink,
             confirm,
@@ -193,6 +205,7 @@ impl Publisher {
             staged: Gathered::default(),
             last_commit: Instant::now(),
             rate: 0.0,
+            commit_bytes,
         }
     }
 
@@ -303,7 +316,7 @@ impl Publisher {
 
     /// Enough has gathered: commit at the next transaction's end.
     fn is_due(&self) -> bool {
-        self.staged.bytes >= self.options.commit_bytes
+        self.staged.bytes >= self.commit_bytes
             || self.staged.span.is_some_and(|(first, _)| first.elapsed() >= self.options.commit_interval)
     }
 
@@ -311,7 +324,7 @@ impl Publisher {
     fn must_split(&self) -> bool {
         let late = self.staged.span.is_some_and(|(first, _)| first.elapsed() >= LONGEST_WAIT);
         // one checkpoint holds one partly published transaction
-        self.pending.is_none() && (self.staged.bytes >= self.options.commit_bytes || late)
+        self.pending.is_none() && (self.staged.bytes >= self.commit_bytes || late)
     }
 
     /// Nothing is waiting: commits if that is the moment; returns how long to wait for more.
@@ -360,7 +373,10 @@ impl Publisher {
             position: Some(position),
             owner: self.options.owner.clone(),
         };
+        let began = Instant::now();
         self.sink.commit(&checkpoint)?;
+        let took = began.elapsed();
+        self.commit_bytes = next_size(self.commit_bytes, took, self.options.commit_bytes);
         // the log position lies before the transaction in progress, so the server keeps all of that one
         self.confirm.confirm(&self.log);
         tracing::trace!(source = %self.options.name, records = self.staged.records, bytes = self.staged.bytes, "committed");
@@ -379,5 +395,31 @@ impl Publisher {
             return Ok(());
         }
         self.commit()
+    }
+}
+
+/// The size of the next commit after one of `size` that took `took`; `most` is the configured one.
+fn next_size(size: usize, took: Duration, most: usize) -> usize {
+    if took < QUICK {
+        size.saturating_mul(2).min(most)
+    } else if took > SLOW {
+        (size / 2).max(LEAST_COMMIT.min(most))
+    } else {
+        size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_grow_while_they_are_quick_and_shrink_while_they_are_slow() {
+        let most = 16 << 20;
+        let after = |start: usize, took: Duration| (0..20).fold(start, |size, _| next_size(size, took, most));
+        assert_eq!(after(FIRST_COMMIT, Duration::from_millis(30)), most);
+        assert_eq!(after(most, Duration::from_secs(9)), LEAST_COMMIT);
+        assert_eq!(after(FIRST_COMMIT, Duration::from_secs(1)), FIRST_COMMIT);
+        assert_eq!(next_size(1000, Duration::from_secs(9), 1000), 1000);
     }
 }

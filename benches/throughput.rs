@@ -111,7 +111,7 @@ async fn postgres(rows: u64) -> Vec<Figure> {
     };
     let mut figures = vec![reference()];
     figures.push(to_kafka(&mut kafka, &source, rows).await);
-    figures.push(to_null(&mut null, &source, rows).await);
+    figures.push(to_null(&mut null, &source).await);
     figures
 }
 
@@ -159,7 +159,7 @@ async fn mysql(rows: u64) -> Vec<Figure> {
     );
     let mut figures = vec![reference];
     figures.push(to_kafka(&mut kafka, &source, rows).await);
-    figures.push(to_null(&mut null, &source, rows).await);
+    figures.push(to_null(&mut null, &source).await);
     figures
 }
 
@@ -203,7 +203,7 @@ async fn to_kafka(daemon: &mut Daemon, source: &Source, rows: u64) -> Figure {
     figure("rowcast to kafka (lz4, EOS)", begun, daemon, first).await
 }
 
-async fn to_null(daemon: &mut Daemon, source: &Source, rows: u64) -> Figure {
+async fn to_null(daemon: &mut Daemon, source: &Source) -> Figure {
     let checkpoint = daemon.dir().join("state").join(format!("null-{}.checkpoint.json", source.name()));
     let before = position(&checkpoint);
     let target = match source {
@@ -217,7 +217,6 @@ async fn to_null(daemon: &mut Daemon, source: &Source, rows: u64) -> Figure {
         assert!(Instant::now() < deadline, "{before} -> {} of {target}\n{}", position(&checkpoint), daemon.logs());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let _ = rows;
     figure("rowcast to /dev/null", begun, daemon, None).await
 }
 

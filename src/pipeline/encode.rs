@@ -104,11 +104,6 @@ impl Encoder {
         Self { source, db, template, tombstones, skip, messages: Arc::new(messages), tables: Mutex::default() }
     }
 
-    /// Names of the source.
-    pub fn source(&self) -> &SourceNames {
-        &self.source
-    }
-
     /// Encodes a batch into `buf`, which is cleared first.
     ///
     /// # Errors
@@ -146,7 +141,6 @@ impl Encoder {
     fn destination(&self, table: &Arc<Table>) -> Arc<Destination> {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = tables.get(&table.fingerprint) {
-            // the same schema with another decode plan (another image of the same version) needs its own table
             return Arc::clone(known);
         }
         if tables.len() >= PREPARED_TABLES {

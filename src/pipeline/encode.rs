@@ -14,7 +14,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rowcast_core::{
-    Batch, Bump, Change, DecodeError, Event, Image, Inside, LogPosition, Mark, Message, Op, Table, Transaction, Value,
+    Batch, Bump, Change, DecodeError, Event, Image, Inside, LogPosition, Mark, Message, Offset, Op, Table, Transaction,
+    Value,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -86,9 +87,9 @@ pub enum Progress {
     /// The batch ends inside a transaction, behind this row of it.
     Rows(u64),
     /// The transaction ended.
-    Commit(Mark),
+    Commit(Mark, Offset),
     /// Nothing before this position is of interest.
-    Heartbeat(LogPosition),
+    Heartbeat(LogPosition, Offset),
 }
 
 impl Encoder {
@@ -192,11 +193,11 @@ impl<'a> Work<'a> {
     fn event(&mut self, event: &'a Event) -> Result<(), RunError> {
         match event {
             Event::Begin(transaction) => self.begin(transaction),
-            Event::Commit(mark) => {
+            Event::Commit(mark, end) => {
                 self.open = None;
-                self.progress(Progress::Commit(mark.clone()));
+                self.progress(Progress::Commit(mark.clone(), *end));
             }
-            Event::Heartbeat(position) => self.progress(Progress::Heartbeat(position.clone())),
+            Event::Heartbeat(position, at) => self.progress(Progress::Heartbeat(position.clone(), *at)),
             Event::Change(change) => {
                 self.rows = change.seq;
                 if change.seq > self.skip_rows {

@@ -209,7 +209,7 @@ async fn read<T: SourceStream>(
 fn ends_inside(batch: &Batch) -> bool {
     let last = batch.events.iter().rev().find_map(|event| match event {
         Event::Begin(_) => Some(true),
-        Event::Commit(_) => Some(false),
+        Event::Commit(..) => Some(false),
         _ => None,
     });
     last.unwrap_or(batch.open.is_some())

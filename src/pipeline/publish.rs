@@ -299,12 +299,12 @@ impl Publisher {
                     self.staged.moved = true;
                 }
             }
-            Progress::Commit(mark) => {
+            Progress::Commit(mark, _) => {
                 self.open = None;
                 self.log.advance(mark).map_err(|error| RunError::definite(error.to_string()))?;
                 self.staged.moved = true;
             }
-            Progress::Heartbeat(position) => {
+            Progress::Heartbeat(position, _) => {
                 if self.log.partial_cmp(position) == Some(Ordering::Less) {
                     self.log = position.clone();
                     self.staged.moved = true;

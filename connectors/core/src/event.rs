@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::backfill::Offset;
 use crate::position::{LogPosition, Mark};
 use crate::schema::Table;
 
@@ -45,10 +46,10 @@ pub enum Event {
     Change(Change),
     /// A message that an application wrote into the log (PostgreSQL `pg_logical_emit_message`).
     Message(Message),
-    /// The transaction ends. After it, the log position is advanced by this mark.
-    Commit(Mark),
-    /// Outside of any transaction: the server has nothing for us before this position.
-    Heartbeat(LogPosition),
+    /// The transaction ends, at this point of the server's log. After it, the log position is advanced by this mark.
+    Commit(Mark, Offset),
+    /// Outside of any transaction: the server has nothing for us before this position, which is this point of its log.
+    Heartbeat(LogPosition, Offset),
 }
 
 /// A transaction of the source. `id` and `pos` are formatted once for all of its events.
@@ -56,6 +57,8 @@ pub enum Event {
 pub struct Transaction {
     /// The source's name of it: PostgreSQL's xid, a GTID.
     pub id: String,
+    /// PostgreSQL's id as a number, without its epoch; none for other kinds.
+    pub xid: Option<u32>,
     /// The position of its commit as text: an LSN, a GTID. Sortable by the rules of its kind.
     pub pos: String,
     /// The position of its commit.

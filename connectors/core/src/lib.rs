@@ -9,6 +9,7 @@
 //! [`Change`] points into its [`Batch`]; whoever needs the columns decodes them with the table's
 //! [`RowDecoder`] into borrowed [`Value`]s, once, at the place of use.
 
+pub mod backfill;
 pub mod error;
 pub mod event;
 pub mod filter;
@@ -18,6 +19,7 @@ pub mod schema;
 pub mod source;
 pub mod value;
 
+pub use backfill::{Offset, TableReader};
 pub use bumpalo::Bump;
 pub use error::{DecodeError, ErrorClass, SourceError};
 pub use event::{Batch, Change, Event, Image, Message, Op, Span, Transaction};

@@ -172,6 +172,10 @@ pub trait RowDecoder: Send + Sync + fmt::Debug {
         arena: &'a Bump,
         row: &mut Vec<Value<'a>>,
     ) -> Result<(), DecodeError>;
+
+    /// The columns of a row as SQL literals that the server reads back as exactly these values; none if the image lacks one
+    /// of them or can't be read.
+    fn literals(&self, data: &[u8], image: Image, columns: &[usize]) -> Option<Vec<String>>;
 }
 
 /// One version of a table's schema, with the plan that decodes its rows.
@@ -214,6 +218,11 @@ impl Table {
         } else {
             Err(DecodeError::row(format!("{} values for {} columns", row.len(), self.columns.len())))
         }
+    }
+
+    /// A row's key as SQL literals, in key order; none if the image doesn't hold the whole key, or the table has none.
+    pub fn key_literals(&self, data: &[u8], image: Image) -> Option<Vec<String>> {
+        if self.key.is_empty() { None } else { self.decoder.literals(data, image, &self.key) }
     }
 
     /// The key columns, in key order.

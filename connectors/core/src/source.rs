@@ -11,6 +11,7 @@
 
 use std::future::Future;
 
+use crate::backfill::TableReader;
 use crate::error::SourceError;
 use crate::event::Batch;
 use crate::position::{LogPosition, Position};
@@ -21,6 +22,8 @@ pub trait Source: Send + Sync + 'static {
     type Stream: SourceStream;
     /// How positions are confirmed to the server.
     type Confirm: Confirm;
+    /// A connection that reads tables.
+    type Reader: TableReader;
 
     /// Connects, checks the server's set-up, and starts the stream behind `resume`, or at the server's
     /// current end if there is no checkpoint ("now").
@@ -34,6 +37,12 @@ pub trait Source: Send + Sync + 'static {
         &self,
         resume: Option<&Position>,
     ) -> impl Future<Output = Result<Opened<Self::Stream, Self::Confirm>, SourceError>> + Send;
+
+    /// Opens another connection, which reads tables.
+    ///
+    /// # Errors
+    /// As `open`.
+    fn reader(&self) -> impl Future<Output = Result<Self::Reader, SourceError>> + Send;
 }
 
 /// A source that streams.

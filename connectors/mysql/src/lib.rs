@@ -14,6 +14,7 @@
 //! MariaDB is a dialect: other GTIDs, version 1 row events, JSON as text. Everything that is met and not supported
 //! ends the stream with an error that names it; nothing is skipped silently.
 
+mod backfill;
 mod binlog;
 mod catalog;
 mod connection;
@@ -23,6 +24,7 @@ mod rows;
 mod source;
 mod stream;
 
+pub use backfill::MysqlReader;
 pub use rowcast_net::{TlsMode, TlsOptions};
 pub use source::{MysqlConfirm, MysqlSource};
 pub use stream::MysqlStream;

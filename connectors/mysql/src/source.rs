@@ -2,11 +2,15 @@
 
 use rowcast_core::{Confirm, LogPosition, MariaGtidSet, Opened, Position, Source, SourceError, SourceInfo};
 
+use crate::backfill::MysqlReader;
 use crate::binlog::request;
 use crate::catalog::{self, Catalog, checks, position};
 use crate::connection::Connection;
 use crate::stream::{MysqlStream, assembler::Assembler};
 use crate::{Flavor, Options};
+
+/// Heartbeats of an idle server. They say how far the log was read, which a backfill waits for; one costs some sixty bytes.
+const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A MySQL or MariaDB server whose binlog can be tailed.
 #[derive(Debug, Clone)]
@@ -34,6 +38,11 @@ impl Confirm for MysqlConfirm {
 impl Source for MysqlSource {
     type Stream = MysqlStream;
     type Confirm = MysqlConfirm;
+    type Reader = MysqlReader;
+
+    async fn reader(&self) -> Result<MysqlReader, SourceError> {
+        Ok(MysqlReader)
+    }
 
     async fn open(&self, resume: Option<&Position>) -> Result<Opened<MysqlStream, MysqlConfirm>, SourceError> {
         let options = &self.options;
@@ -47,7 +56,7 @@ impl Source for MysqlSource {
         let start = position::start(&mut sql, resume).await?;
 
         let mut replica = Connection::open(options).await?;
-        let period = (options.read_timeout / 3).min(std::time::Duration::from_secs(10));
+        let period = (options.read_timeout / 3).min(HEARTBEAT);
         let maria_start = match &start {
             LogPosition::MariaDb(set) => Some(set),
             _ => None::<&MariaGtidSet>,

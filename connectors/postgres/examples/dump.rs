@@ -89,8 +89,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         bytes += batch.data.len();
         for event in &batch.events {
             match event {
-                Event::Commit(mark) => position.advance(mark)?,
-                Event::Heartbeat(at) => position = at.clone(),
+                Event::Commit(mark, _) => position.advance(mark)?,
+                Event::Heartbeat(at, _) => position = at.clone(),
                 Event::Change(_) => {
                     began.get_or_insert_with(Instant::now);
                     count += 1;

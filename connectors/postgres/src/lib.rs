@@ -19,6 +19,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backfill;
 mod catalog;
 mod error;
 mod pgoutput;
@@ -34,6 +35,7 @@ use std::time::Duration;
 use rowcast_core::TableFilter;
 use secrecy::SecretString;
 
+pub use backfill::PostgresReader;
 pub use rowcast_net::{TlsMode, TlsOptions};
 pub use source::{PostgresConfirm, PostgresSource};
 pub use stream::PostgresStream;

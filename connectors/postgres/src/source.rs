@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::Options;
+use crate::backfill::PostgresReader;
 use crate::catalog::tables::CapturedTable;
 use crate::catalog::{Catalog, publication, server, slot, tables};
 use crate::error::Target;
@@ -203,6 +204,11 @@ async fn create_slot(connection: &mut Connection, name: &str, temporary: bool) -
 impl Source for PostgresSource {
     type Stream = PostgresStream;
     type Confirm = PostgresConfirm;
+    type Reader = PostgresReader;
+
+    async fn reader(&self) -> Result<PostgresReader, SourceError> {
+        Ok(PostgresReader)
+    }
 
     async fn open(&self, resume: Option<&Position>) -> Result<Opened<PostgresStream, PostgresConfirm>, SourceError> {
         let options = &self.options;

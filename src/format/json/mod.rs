@@ -278,6 +278,10 @@ mod tests {
         fn decode<'a>(&'a self, _: &'a [u8], _: Image, _: &'a Bump, _: &mut Vec<Value<'a>>) -> Result<(), DecodeError> {
             Err(DecodeError::row("no rows"))
         }
+
+        fn literals(&self, _: &[u8], _: Image, _: &[usize]) -> Option<Vec<String>> {
+            None
+        }
     }
 
     fn orders() -> Table {
@@ -298,7 +302,13 @@ mod tests {
         let lsn = Lsn(0x16B_3748);
         text.begin(
             &source,
-            &Transaction { id: "751".into(), pos: lsn.to_string(), mark: Mark::Lsn(lsn), commit_us: 17 },
+            &Transaction {
+                id: "751".into(),
+                xid: Some(751),
+                pos: lsn.to_string(),
+                mark: Mark::Lsn(lsn),
+                commit_us: 17,
+            },
         );
         (source, text)
     }

@@ -284,10 +284,15 @@ pub(crate) fn xa_prepare(body: &[u8]) -> Result<(bool, String), Short> {
 }
 
 /// The name of the file that follows.
-pub(crate) fn rotate(body: &[u8]) -> Result<String, Short> {
+pub(crate) fn rotate(body: &[u8]) -> Result<(String, u64), Short> {
     let mut at = Cursor::new(body);
-    at.u64()?;
-    Ok(String::from_utf8_lossy(at.rest().get(..512).unwrap_or(at.rest())).into_owned())
+    let offset = at.u64()?;
+    Ok((String::from_utf8_lossy(at.rest().get(..512).unwrap_or(at.rest())).into_owned(), offset))
+}
+
+/// The number in a binlog file's name, `binlog.000042`; 0 if it has none.
+pub(crate) fn file_number(name: &str) -> u64 {
+    name.rsplit_once('.').and_then(|(_, number)| number.trim_end_matches('\0').parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -395,6 +395,10 @@ impl RowDecoder for Plan {
         }
         if at.is_empty() { Ok(()) } else { Err(DecodeError::row(format!("{} bytes behind the last column", at.len()))) }
     }
+
+    fn literals(&self, _: &[u8], _: Image, _: &[usize]) -> Option<Vec<String>> {
+        None
+    }
 }
 
 /// The plan of a version of which no row was seen: only a TRUNCATE is known.
@@ -404,6 +408,10 @@ pub(crate) struct NoRows;
 impl RowDecoder for NoRows {
     fn decode<'a>(&'a self, _: &'a [u8], _: Image, _: &'a Bump, _: &mut Vec<Value<'a>>) -> Result<(), DecodeError> {
         Err(DecodeError::row("a row of a table version without rows"))
+    }
+
+    fn literals(&self, _: &[u8], _: Image, _: &[usize]) -> Option<Vec<String>> {
+        None
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rowcast_core::{
-    Change, Event, Image, LogPosition, Mark, Op, SourceError, Span, Table, TableFilter, TableName, Transaction,
+    Change, Event, Image, LogPosition, Mark, Offset, Op, SourceError, Span, Table, TableFilter, TableName, Transaction,
 };
 
 use super::draft::Draft;
@@ -92,6 +92,10 @@ pub(crate) struct Assembler {
     /// The server compares names without case.
     fold_case: bool,
     file: String,
+    /// How far the server's log was read.
+    at: Offset,
+    /// What the last heartbeat that was handed out said.
+    told: Offset,
     /// Whether events have checksums; none before the first format description.
     checksum: Option<bool>,
     open: Option<Open>,
@@ -105,6 +109,18 @@ pub(crate) struct Assembler {
     charsets: HashMap<u32, String>,
 }
 
+/// How far the log was read behind an event that ends at `end`: offsets in events have 32 bits, files may be larger. Events
+/// that the server makes up have none.
+fn reached(at: Offset, end: u32) -> Offset {
+    if end == 0 {
+        return at;
+    }
+    let byte = (at.byte & !0xffff_ffff) | u64::from(end);
+    // an offset that went back by half of its range has wrapped
+    let wrapped = byte + (1 << 31) < at.byte;
+    Offset { byte: (byte + if wrapped { 1 << 32 } else { 0 }).max(at.byte), ..at }
+}
+
 impl Assembler {
     pub(crate) fn new(place: Where, filter: TableFilter, position: LogPosition, fold_case: bool) -> Self {
         Self {
@@ -113,6 +129,8 @@ impl Assembler {
             position,
             fold_case,
             file: String::new(),
+            at: Offset::default(),
+            told: Offset::default(),
             checksum: None,
             open: None,
             transactions: 0,
@@ -157,6 +175,9 @@ impl Assembler {
             .map_err(|Short| self.place.protocol(format_args!("a binlog event of {} bytes", bytes.len())))?;
         let body = self.body(bytes, &header)?;
         let body_start = start + event::HEADER;
+        if header.kind != kind::ROTATE {
+            self.at = reached(self.at, header.end);
+        }
         let damaged = |Short| self.unreadable(&header);
         match header.kind {
             kind::FORMAT_DESCRIPTION => {
@@ -167,7 +188,12 @@ impl Assembler {
                     self.known.clear();
                 }
             }
-            kind::ROTATE => self.file = event::rotate(body).map_err(damaged)?,
+            kind::ROTATE => {
+                let (file, byte) = event::rotate(body).map_err(|Short| self.unreadable(&header))?;
+                self.at = Offset { file: event::file_number(&file), byte };
+                self.file = file;
+                self.heartbeat(draft);
+            }
             kind::GTID => self.begin_mysql(GtidEvent::parse(body).map_err(damaged)?, &header, draft)?,
             kind::GTID_TAGGED => self.begin_mysql(GtidEvent::parse_tagged(body).map_err(damaged)?, &header, draft)?,
             kind::MARIA_GTID => {
@@ -214,9 +240,8 @@ impl Assembler {
                 };
             }
             kind::HEARTBEAT | kind::HEARTBEAT_V2 => {
-                if self.open.is_none() {
-                    draft.events.push(Event::Heartbeat(self.position.clone()));
-                }
+                self.told = Offset::default();
+                self.heartbeat(draft);
             }
             // Of no matter: ends of files, what a statement would need to be run again (a statement that changes rows
             // is an error by itself), lists of GTIDs, group replication's notes, statements' texts.
@@ -232,7 +257,7 @@ impl Assembler {
             | kind::MARIA_ANNOTATE_ROWS
             | kind::MARIA_CHECKPOINT
             | kind::MARIA_GTID_LIST
-            | kind::MARIA_START_ENCRYPTION => {}
+            | kind::MARIA_START_ENCRYPTION => self.heartbeat(draft),
             other => return self.unsupported(other, &header).map(|()| Outcome::Done),
         }
         Ok(Outcome::Done)
@@ -282,7 +307,7 @@ impl Assembler {
             let what = format!("transaction {text} begins before {} has ended", open.transaction.id);
             return Err(self.definite(header, what));
         }
-        let transaction = Arc::new(Transaction { id: text.clone(), pos: text, mark, commit_us });
+        let transaction = Arc::new(Transaction { id: text.clone(), xid: None, pos: text, mark, commit_us });
         draft.events.push(Event::Begin(Arc::clone(&transaction)));
         self.transactions += 1;
         self.open = Some(Open { transaction, began, rows: 0, captured: false });
@@ -295,8 +320,17 @@ impl Assembler {
         };
         let mark = open.transaction.mark.clone();
         self.position.advance(&mark).map_err(|error| self.definite(header, error.to_string()))?;
-        draft.events.push(Event::Commit(mark));
+        self.told = self.at;
+        draft.events.push(Event::Commit(mark, self.at));
         Ok(())
+    }
+
+    /// Between transactions, what was read without an event for us is told all the same: somebody may wait for this point.
+    fn heartbeat(&mut self, draft: &mut Draft) {
+        if self.open.is_none() && self.told != self.at {
+            self.told = self.at;
+            draft.events.push(Event::Heartbeat(self.position.clone(), self.at));
+        }
     }
 
     fn query(&mut self, query: &Query<'_>, header: &Header, draft: &mut Draft) -> Result<Outcome, SourceError> {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use rowcast_core::event::Message as LogMessage;
 use rowcast_core::{
-    Change, Event, Image, LogPosition, Lsn, Mark, Op, SourceError, Span, Table, TableFilter, Transaction,
+    Change, Event, Image, LogPosition, Lsn, Mark, Offset, Op, SourceError, Span, Table, TableFilter, Transaction,
 };
 
 use super::message::{self, Message, Old, Relation, Tuple};
@@ -111,7 +111,7 @@ impl Assembler {
     pub(crate) fn take(&mut self) -> Collected {
         if let Some(at) = self.heartbeat() {
             self.position = at;
-            self.collected.events.push(Event::Heartbeat(LogPosition::Lsn(Lsn(at))));
+            self.collected.events.push(Event::Heartbeat(LogPosition::Lsn(Lsn(at)), lsn_offset(at)));
         }
         self.batch += 1;
         let capacity = self.collected.events.len();
@@ -131,7 +131,7 @@ impl Assembler {
             Message::Insert { relation, new } => self.row(relation, Op::Insert, None, Some(new), offset)?,
             Message::Update { relation, old, new } => self.row(relation, Op::Update, old, Some(new), offset)?,
             Message::Delete { relation, old } => self.row(relation, Op::Delete, Some(old), None, offset)?,
-            Message::Begin { final_lsn, commit_us, xid } => self.begin(final_lsn, commit_us, xid.to_string())?,
+            Message::Begin { final_lsn, commit_us, xid } => self.begin(final_lsn, commit_us, Some(xid))?,
             Message::Commit { end_lsn } => self.commit(end_lsn)?,
             Message::Truncate { relations } => {
                 for relation in relations {
@@ -151,12 +151,13 @@ impl Assembler {
         Ok(Step::Done)
     }
 
-    fn begin(&mut self, at: u64, commit_us: i64, id: String) -> Result<(), SourceError> {
+    fn begin(&mut self, at: u64, commit_us: i64, xid: Option<u32>) -> Result<(), SourceError> {
         if self.transaction.is_some() {
             return Err(broken("a transaction begins before the last one ended"));
         }
         let at = Lsn(at);
-        let transaction = Arc::new(Transaction { id, pos: at.to_string(), mark: Mark::Lsn(at), commit_us });
+        let id = xid.map_or_else(String::new, |xid| xid.to_string());
+        let transaction = Arc::new(Transaction { id, xid, pos: at.to_string(), mark: Mark::Lsn(at), commit_us });
         self.collected.events.push(Event::Begin(Arc::clone(&transaction)));
         self.transaction = Some(transaction);
         self.seq = 0;
@@ -168,7 +169,7 @@ impl Assembler {
             return Err(broken("a commit without a transaction"));
         }
         self.position = self.position.max(end);
-        self.collected.events.push(Event::Commit(Mark::Lsn(Lsn(end))));
+        self.collected.events.push(Event::Commit(Mark::Lsn(Lsn(end)), lsn_offset(end)));
         Ok(())
     }
 
@@ -224,7 +225,7 @@ impl Assembler {
             return Ok(());
         }
         // the server says no time for it
-        self.begin(lsn.saturating_sub(1), 0, String::new())?;
+        self.begin(lsn.saturating_sub(1), 0, None)?;
         self.collected.events.push(Event::Message(LogMessage { seq: 1, prefix, content }));
         self.commit(lsn)
     }
@@ -255,6 +256,11 @@ impl Assembler {
         tracing::debug!(table = %table.name, columns = table.columns.len(), "table version");
         self.relations.insert(relation.id, Known { table: Some(table), identity: flags, indexed: (0, 0) });
     }
+}
+
+/// A point of the log for comparisons.
+fn lsn_offset(lsn: u64) -> Offset {
+    Offset { file: 0, byte: lsn }
 }
 
 /// Where a part of the payload lies in the batch.
@@ -312,7 +318,7 @@ mod tests {
         let Some(Event::Change(change)) = collected.events.get(2) else { panic!("{:?}", collected.events) };
         assert_eq!((change.seq, change.table), (3, 0));
         assert_eq!(collected.tables.len(), 1);
-        assert!(matches!(collected.events.last(), Some(Event::Commit(Mark::Lsn(Lsn(108))))));
+        assert!(matches!(collected.events.last(), Some(Event::Commit(Mark::Lsn(Lsn(108)), _))));
     }
 
     #[test]
@@ -334,13 +340,13 @@ mod tests {
         assert!(!it.has_something());
         it.keepalive(60);
         it.keepalive(70);
-        assert!(matches!(it.take().events.as_slice(), [Event::Heartbeat(LogPosition::Lsn(Lsn(70)))]));
+        assert!(matches!(it.take().events.as_slice(), [Event::Heartbeat(LogPosition::Lsn(Lsn(70)), _)]));
         it.keepalive(70);
         assert!(!it.has_something());
         feed(&mut it, &[begin(100)]);
         it.keepalive(200);
         feed(&mut it, &[commit(100)]);
-        assert!(it.take().events.iter().all(|event| !matches!(event, Event::Heartbeat(_))));
+        assert!(it.take().events.iter().all(|event| !matches!(event, Event::Heartbeat(..))));
     }
 
     #[test]
@@ -349,7 +355,7 @@ mod tests {
         feed(&mut it, &[message(false, 80), begin(100), commit(100)]);
         let events = it.take().events;
         assert!(matches!(events.first(), Some(Event::Begin(own)) if own.id.is_empty() && own.pos == "0/4F"));
-        assert!(matches!(events.get(2), Some(Event::Commit(Mark::Lsn(Lsn(80))))));
+        assert!(matches!(events.get(2), Some(Event::Commit(Mark::Lsn(Lsn(80)), _))));
     }
 
     #[test]

@@ -64,6 +64,10 @@ impl RowDecoder for RowPlan {
         }
         Ok(())
     }
+
+    fn literals(&self, _: &[u8], _: Image, _: &[usize]) -> Option<Vec<String>> {
+        None
+    }
 }
 
 #[cfg(test)]

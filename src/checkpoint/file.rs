@@ -74,7 +74,7 @@ impl CheckpointFile {
     /// # Errors
     /// Transient (a full disk may get room): the old checkpoint is still there.
     pub fn write(&self, checkpoint: &Checkpoint) -> Result<(), RunError> {
-        self.replace(&checkpoint.to_bytes()).map_err(|error| {
+        self.replace(&checkpoint.to_bytes(true)).map_err(|error| {
             RunError::transient(format!("can't write the checkpoint {}: {error}", self.path.display()))
         })
     }

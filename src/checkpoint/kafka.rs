@@ -28,6 +28,11 @@ pub enum Until {
     HighWatermark,
 }
 
+/// The key of the record of settled tables.
+pub fn tables_key(source: &str) -> String {
+    format!("{source}/tables")
+}
+
 /// The topic of a source's checkpoint.
 pub fn topic(source: &str) -> String {
     format!("rowcast.checkpoint.{source}")
@@ -47,12 +52,15 @@ pub fn read(settings: &KafkaSettings, until: Until) -> Result<Option<Checkpoint>
     let mut step = FIRST_STEP;
     loop {
         let from = high.saturating_sub(step).max(low);
-        let found = last_record(&consumer, &settings.source, &topic, from)?;
-        if found.is_some() || from <= low {
-            return match found {
-                Some(bytes) => Checkpoint::from_bytes(&bytes, &settings.source, &format!("topic {topic}")).map(Some),
-                None => Ok(None),
-            };
+        let found = last_records(&consumer, &settings.source, &topic, from)?;
+        if (found.checkpoint.is_some() && found.tables.is_some()) || from <= low {
+            let place = format!("topic {topic}");
+            let Some(bytes) = found.checkpoint else { return Ok(None) };
+            let mut checkpoint = Checkpoint::from_bytes(&bytes, &settings.source, &place)?;
+            if let Some(tables) = found.tables {
+                checkpoint.take_tables(&tables, &place)?;
+            }
+            return Ok(Some(checkpoint));
         }
         step = step.saturating_mul(8);
     }
@@ -96,22 +104,34 @@ fn await_decided(consumer: &Reader, topic: &str, high: i64) -> Result<(), RunErr
     }
 }
 
-/// The last committed record with our key from offset `from` on.
-fn last_record(consumer: &Reader, source: &str, topic: &str, from: i64) -> Result<Option<Vec<u8>>, RunError> {
+/// The last committed records of a source.
+#[derive(Default)]
+struct Found {
+    checkpoint: Option<Vec<u8>>,
+    tables: Option<Vec<u8>>,
+}
+
+/// The last committed records with our keys from offset `from` on.
+fn last_records(consumer: &Reader, source: &str, topic: &str, from: i64) -> Result<Found, RunError> {
     let mut assignment = TopicPartitionList::new();
     assignment
         .add_partition_offset(topic, 0, Offset::Offset(from))
         .and_then(|()| consumer.assign(&assignment))
         .map_err(|error| failed(topic, error))?;
     let deadline = Instant::now() + PATIENCE;
-    let mut found = None;
+    let (mut found, tables) = (Found::default(), tables_key(source));
     loop {
         match consumer.poll(Duration::from_millis(100)) {
             None if Instant::now() >= deadline => return Err(failed(topic, format!("no end after {PATIENCE:?}"))),
-            Some(Ok(message)) if message.key() == Some(source.as_bytes()) => {
-                found = message.payload().map(<[u8]>::to_vec);
+            Some(Ok(message)) => {
+                let value = message.payload().map(<[u8]>::to_vec);
+                match message.key() {
+                    Some(key) if key == source.as_bytes() => found.checkpoint = value,
+                    Some(key) if key == tables.as_bytes() => found.tables = value,
+                    _ => {}
+                }
             }
-            None | Some(Ok(_)) => {}
+            None => {}
             Some(Err(KafkaError::PartitionEOF(_))) => return Ok(found),
             Some(Err(error)) => return Err(failed(topic, error)),
         }

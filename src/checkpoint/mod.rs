@@ -2,8 +2,8 @@
 //!
 //! One small record per source: where to go on, on which server, and who writes it. It is kept where the events go, so that
 //! both move together: in a compacted topic, committed in the same Kafka transaction as the events ([`mod@kafka`]), or in a file
-//! beside a sink without transactions ([`mod@file`]). What changes seldom (states of single tables, once there are any) goes into
-//! records of its own, so that a commit's cost doesn't grow with the number of tables.
+//! beside a sink without transactions ([`mod@file`]). Copies of tables in progress are part of it; the list of all other tables,
+//! which changes seldom, is a record of its own in Kafka, so that a commit's cost doesn't grow with the number of tables.
 //!
 //! A record of a newer version, of another source or that isn't a checkpoint at all is refused, never guessed at.
 
@@ -13,10 +13,11 @@ pub mod kafka;
 use rowcast_core::{Inside, LogPosition, Position};
 use serde::{Deserialize, Serialize};
 
+use crate::backfill::state::{CopyState, StoredTable, StoredTables, Tables};
 use crate::error::RunError;
 
-/// Version of the record's form.
-const VERSION: u32 = 1;
+/// Version of the record's form. Version 1 knew no copies of tables.
+const VERSION: u32 = 2;
 
 /// Where a source goes on.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +33,10 @@ pub struct Checkpoint {
     /// The process that wrote it: told by this, an older process that wakes up knows that it was replaced, before it touches
     /// anything.
     pub owner: String,
+    /// Copies of tables in progress.
+    pub copies: Vec<CopyState>,
+    /// All tables that were copied or otherwise settled; none in a checkpoint of version 1.
+    pub tables: Option<Tables>,
 }
 
 /// The record as JSON.
@@ -43,6 +48,11 @@ struct Stored {
     identity: Option<String>,
     position: Option<StoredPosition>,
     owner: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    copies: Vec<CopyState>,
+    /// In a file, where there is one record for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tables: Option<Vec<StoredTable>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,11 +77,19 @@ struct Versioned {
 impl Checkpoint {
     /// The first record of a source that has never streamed.
     pub fn claim(source: &str, owner: &str) -> Self {
-        Self { source: source.to_owned(), kind: None, identity: None, position: None, owner: owner.to_owned() }
+        Self {
+            source: source.to_owned(),
+            kind: None,
+            identity: None,
+            position: None,
+            owner: owner.to_owned(),
+            copies: Vec::new(),
+            tables: Some(Tables::new()),
+        }
     }
 
-    /// The record's bytes.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    /// The record's bytes, with the list of tables if it is to stand in it.
+    pub fn to_bytes(&self, with_tables: bool) -> Vec<u8> {
         let position = self.position.as_ref().map(|position| StoredPosition {
             kind: position.log.kind().to_owned(),
             log: position.log.to_string(),
@@ -87,6 +105,8 @@ impl Checkpoint {
             identity: self.identity.clone(),
             position,
             owner: self.owner.clone(),
+            copies: self.copies.clone(),
+            tables: if with_tables { self.tables.as_ref().map(stored) } else { None },
         };
         // a struct of strings and numbers always serializes
         serde_json::to_vec(&stored).unwrap_or_default()
@@ -97,24 +117,11 @@ impl Checkpoint {
     /// # Errors
     /// Definite: newer version, another source, damaged.
     pub fn from_bytes(bytes: &[u8], source: &str, place: &str) -> Result<Self, RunError> {
-        let damaged = |what: String| {
-            RunError::definite(format!(
-                "the checkpoint in {place} can't be read: {what}; repair: restore it, or remove it to start from now (changes in \
-                 between are then not published)"
-            ))
-        };
-        let Versioned { version } = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
-        if version > VERSION {
-            return Err(RunError::definite(format!(
-                "the checkpoint in {place} has version {version}, this rowcast reads up to {VERSION}; repair: run the newer rowcast"
-            )));
-        }
+        check_version(bytes, place)?;
+        let damaged = |what: String| damaged(place, &what);
         let stored: Stored = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
         if stored.source != source {
-            return Err(RunError::definite(format!(
-                "the checkpoint in {place} belongs to source `{}`, not `{source}`; repair: give each source a place of its own",
-                stored.source
-            )));
+            return Err(belongs_to_another(place, &stored.source, source));
         }
         let position = match stored.position {
             None => None,
@@ -123,7 +130,36 @@ impl Checkpoint {
                 inside: position.inside.map(|inside| Inside { transaction: inside.transaction, rows: inside.rows }),
             }),
         };
-        Ok(Self { source: stored.source, kind: stored.kind, identity: stored.identity, position, owner: stored.owner })
+        Ok(Self {
+            source: stored.source,
+            kind: stored.kind,
+            identity: stored.identity,
+            position,
+            owner: stored.owner,
+            copies: stored.copies,
+            tables: stored.tables.map(listed),
+        })
+    }
+
+    /// The record of the settled tables; none if they aren't known.
+    pub fn tables_to_bytes(&self) -> Option<Vec<u8>> {
+        let tables = stored(self.tables.as_ref()?);
+        let record = StoredTables { version: VERSION, source: self.source.clone(), tables };
+        Some(serde_json::to_vec(&record).unwrap_or_default())
+    }
+
+    /// Takes in the record of the settled tables found at `place`.
+    ///
+    /// # Errors
+    /// Definite: newer version, another source, damaged.
+    pub fn take_tables(&mut self, bytes: &[u8], place: &str) -> Result<(), RunError> {
+        check_version(bytes, place)?;
+        let record: StoredTables = serde_json::from_slice(bytes).map_err(|error| damaged(place, &error.to_string()))?;
+        if record.source != self.source {
+            return Err(belongs_to_another(place, &record.source, &self.source));
+        }
+        self.tables = Some(listed(record.tables));
+        Ok(())
     }
 
     /// Refuses to go on with a server that isn't the one this checkpoint is about.
@@ -148,12 +184,48 @@ impl Checkpoint {
     }
 }
 
+fn damaged(place: &str, what: &str) -> RunError {
+    RunError::definite(format!(
+        "the checkpoint in {place} can't be read: {what}; repair: restore it, or remove it to start from now (changes in between \
+         are then not published)"
+    ))
+}
+
+fn belongs_to_another(place: &str, theirs: &str, ours: &str) -> RunError {
+    RunError::definite(format!(
+        "the checkpoint in {place} belongs to source `{theirs}`, not `{ours}`; repair: give each source a place of its own"
+    ))
+}
+
+fn check_version(bytes: &[u8], place: &str) -> Result<(), RunError> {
+    let Versioned { version } = serde_json::from_slice(bytes).map_err(|error| damaged(place, &error.to_string()))?;
+    if version <= VERSION {
+        return Ok(());
+    }
+    Err(RunError::definite(format!(
+        "the checkpoint in {place} has version {version}, this rowcast reads up to {VERSION}; repair: run the newer rowcast"
+    )))
+}
+
+fn stored(tables: &Tables) -> Vec<StoredTable> {
+    tables.iter().map(|(id, settled)| StoredTable { id: id.clone(), settled: settled.clone() }).collect()
+}
+
+fn listed(tables: Vec<StoredTable>) -> Tables {
+    tables.into_iter().map(|table| (table.id, table.settled)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use rowcast_core::Lsn;
 
     use super::*;
+    use crate::backfill::state::{Settled, TableId};
+
+    fn orders() -> TableId {
+        TableId { qualifier: "public".into(), table: "or.ders".into() }
+    }
 
     fn checkpoint() -> Checkpoint {
         Checkpoint {
@@ -165,23 +237,36 @@ mod tests {
                 inside: Some(Inside { transaction: "0/16B3800".into(), rows: 5 }),
             }),
             owner: "a".into(),
+            copies: vec![CopyState::new(orders(), None, None, None)],
+            tables: Some(Tables::from([(orders(), Settled::Failed { why: "x".into() })])),
         }
     }
 
     #[test]
     fn a_checkpoint_reads_back() {
         for written in [checkpoint(), Checkpoint::claim("shop", "b")] {
-            assert_eq!(Checkpoint::from_bytes(&written.to_bytes(), "shop", "here").unwrap(), written);
+            assert_eq!(Checkpoint::from_bytes(&written.to_bytes(true), "shop", "here").unwrap(), written);
+            let mut read = Checkpoint::from_bytes(&written.to_bytes(false), "shop", "here").unwrap();
+            assert_eq!(read.tables, None);
+            read.take_tables(&written.tables_to_bytes().unwrap(), "here").unwrap();
+            assert_eq!(read, written);
         }
     }
 
     #[test]
+    fn a_checkpoint_of_version_1_knows_no_tables() {
+        let old = r#"{"version":1,"source":"shop","kind":"mysql","identity":null,"position":null,"owner":"a"}"#;
+        let read = Checkpoint::from_bytes(old.as_bytes(), "shop", "here").unwrap();
+        assert_eq!((read.tables, read.copies.len()), (None, 0));
+    }
+
+    #[test]
     fn what_is_not_this_sources_checkpoint_is_refused() {
-        let text = String::from_utf8(checkpoint().to_bytes()).unwrap();
-        let newer = text.replace("\"version\":1", "\"version\":2,\"surprise\":true");
+        let text = String::from_utf8(checkpoint().to_bytes(true)).unwrap();
+        let newer = text.replace("\"version\":2", "\"version\":3,\"surprise\":true");
         let no_lsn = text.replace("0/16B3748", "16B3748");
         for (bytes, source, expected) in [
-            (newer.as_str(), "shop", "version 2"),
+            (newer.as_str(), "shop", "version 3"),
             (text.as_str(), "other", "belongs to source `shop`"),
             (no_lsn.as_str(), "shop", "not an LSN"),
             ("", "shop", "can't be read"),

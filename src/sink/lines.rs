@@ -136,7 +136,7 @@ impl Sink for Lines {
         Ok(())
     }
 
-    fn commit(&mut self, checkpoint: &Checkpoint) -> Result<(), RunError> {
+    fn commit(&mut self, checkpoint: &Checkpoint, _: bool) -> Result<(), RunError> {
         self.sync().map_err(|error| self.failed(&error))?;
         match &self.state {
             Some(file) => file.write(checkpoint),

@@ -46,10 +46,11 @@ pub trait Sink {
     fn stage_schema(&mut self, topic: &str, key: &str, value: &[u8]) -> Result<(), RunError>;
 
     /// Makes everything staged and the checkpoint durable: together where the sink has transactions, else the events first.
+    /// `tables_changed`: its list of settled tables is another one than at the last commit.
     ///
     /// # Errors
     /// The outcome may be unknown: only the checkpoint read at the next opening says it.
-    fn commit(&mut self, checkpoint: &Checkpoint) -> Result<(), RunError>;
+    fn commit(&mut self, checkpoint: &Checkpoint, tables_changed: bool) -> Result<(), RunError>;
 
     /// Lets the sink work while nothing is to be done, and reports what went wrong meanwhile.
     ///

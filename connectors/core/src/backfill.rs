@@ -199,6 +199,9 @@ pub enum ReadError {
     Gone,
     /// The table was altered while it was read; the same read will see the new form.
     Changed(String),
+    /// Rows were moved without a change in the log (a rewrite of the table: VACUUM FULL, some ALTER TABLE, TRUNCATE): ranges
+    /// that were planned before mean nothing any more.
+    Moved(String),
     /// The server ended a statement that took too long; a smaller read may pass.
     TooSlow(String),
     /// This table can't be read until an operator repairs something; others can. Says what and how.

@@ -48,6 +48,8 @@ use topics::{TopicKind, Topics};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a flush waits before failed deliveries are looked at; it returns at once when all is delivered.
 const FLUSH_SLICE: Duration = Duration::from_millis(50);
+/// Commits after which the list of settled tables is written again, so that a start finds it near the topic's end.
+const TABLES_AGAIN: u32 = 2_000;
 /// Pause while librdkafka's queue is full.
 const FULL_QUEUE: Duration = Duration::from_millis(2);
 
@@ -75,6 +77,7 @@ impl OpenSink for KafkaSettings {
             topics,
             headers: HashMap::new(),
             in_transaction: false,
+            since_tables: 0,
         };
         if self.transactional {
             sink.producer
@@ -86,7 +89,7 @@ impl OpenSink for KafkaSettings {
             Some(found) => Checkpoint { owner: self.owner.clone(), ..found.clone() },
             None => Checkpoint::claim(&self.source, &self.owner),
         };
-        sink.commit(&claim)?;
+        sink.commit(&claim, true)?;
         self.owned_before.store(true, Ordering::Relaxed);
         Ok(OpenedSink { sink: Box::new(sink), checkpoint })
     }
@@ -100,6 +103,8 @@ struct KafkaSink {
     /// The headers of a table version, copied by librdkafka per record.
     headers: HashMap<String, OwnedHeaders>,
     in_transaction: bool,
+    /// Commits since the list of settled tables was written.
+    since_tables: u32,
 }
 
 impl KafkaSink {
@@ -242,13 +247,21 @@ impl Sink for KafkaSink {
         self.send(topic, None, Some(key.as_bytes()), Some(value), None)
     }
 
-    fn commit(&mut self, checkpoint: &Checkpoint) -> Result<(), RunError> {
-        let (key, value) = (checkpoint.source.as_bytes(), checkpoint.to_bytes());
+    fn commit(&mut self, checkpoint: &Checkpoint, tables_changed: bool) -> Result<(), RunError> {
+        let (key, value) = (checkpoint.source.as_bytes(), checkpoint.to_bytes(false));
         if !self.settings.transactional {
             // the checkpoint must never be ahead of the events, so they are awaited first
             self.drain()?;
         }
         self.begin()?;
+        self.since_tables += 1;
+        if (tables_changed || self.since_tables >= TABLES_AGAIN)
+            && let Some(tables) = checkpoint.tables_to_bytes()
+        {
+            let key = checkpoints::tables_key(&checkpoint.source);
+            self.send(&self.checkpoint_topic, Some(0), Some(key.as_bytes()), Some(&tables), None)?;
+            self.since_tables = 0;
+        }
         self.send(&self.checkpoint_topic, Some(0), Some(key), Some(&value), None)?;
         self.drain()?;
         if self.settings.transactional {

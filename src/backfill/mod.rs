@@ -1,0 +1,3 @@
+//! Backfill.
+pub mod merge;
+pub mod state;

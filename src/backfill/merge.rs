@@ -293,11 +293,17 @@ impl Merge {
         }
     }
 
-    /// Forgets the transactions that a read sees: every read that isn't handled yet must be this one or later.
-    pub fn prune(&mut self, oldest: &Reading) {
-        while self.tracked.front().is_some_and(|front| front.sight(oldest) == Sight::Seen) {
+    /// Forgets the transactions that all these reads see: every read that isn't handled yet is one of them, or begins later.
+    pub fn prune(&mut self, reads: &[&Reading]) {
+        let seen = |it: &Tracked| reads.iter().all(|read| it.sight(read) == Sight::Seen);
+        while self.tracked.front().is_some_and(seen) {
             self.remove_oldest();
         }
+    }
+
+    /// Whether rows may be in another range after an update.
+    pub fn set_rows_move(&mut self, rows_move: bool) {
+        self.rows_move = rows_move;
     }
 
     fn number(&self, number: u64) -> Option<&Tracked> {

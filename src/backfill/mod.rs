@@ -1,3 +1,4 @@
 //! Backfill.
 pub mod merge;
 pub mod state;
+pub mod watch;

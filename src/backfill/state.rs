@@ -93,6 +93,9 @@ pub struct CopyState {
     /// The table had been copied before: a resync. What it goes back to when this is cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Settled>,
+    /// An operator asked for it, not the configuration.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub requested: bool,
     /// Rows published.
     #[serde(default)]
     pub rows: u64,
@@ -125,12 +128,18 @@ impl CopyState {
             announced: false,
             paused: false,
             before,
+            requested: false,
             rows: 0,
             bytes: 0,
             estimate: None,
             dropped: 0,
             again: 0,
         }
+    }
+
+    /// Whether an operator asked for a part of the table only, after which the table isn't copied more than it was before.
+    pub fn requested_part(&self) -> bool {
+        self.requested && (self.filter.is_some() || self.keys.is_some())
     }
 
     /// Begins anew: what was read counts for nothing.

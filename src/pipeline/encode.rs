@@ -20,8 +20,10 @@ use rowcast_core::{
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::RunError;
+use crate::backfill::merge::{KeyHash, Touch};
+use crate::backfill::watch::{KeyHasher, Watch, WatchList};
 use crate::config::TopicTemplate;
-use crate::format::json::{self, RowEvent, SourceNames, TableText, TransactionText};
+use crate::format::json::{self, ReadText, RowEvent, SourceNames, TableText, TransactionText};
 use crate::route;
 
 /// Table versions kept prepared at once; beyond it all are prepared anew. Far above what a database has in use.
@@ -38,6 +40,7 @@ pub struct Encoder {
     /// The part of a transaction that the sink has already.
     skip: Option<Inside>,
     messages: Arc<Destination>,
+    watch: WatchList,
     tables: Mutex<HashMap<u64, Arc<Destination>>>,
 }
 
@@ -62,8 +65,25 @@ pub struct Encoded {
     pub progress: Vec<(usize, Progress)>,
     /// What the records' `destination` is an index of.
     pub destinations: Vec<Arc<Destination>>,
+    /// What the changes did to keys of tables that are being copied, in order.
+    pub touches: Vec<Touched>,
+    /// The version of the watch list that `touches` were made by.
+    pub watch: u64,
+    /// The key of each record, for the rows of a read; empty if the table has none.
+    pub keys: Vec<KeyHash>,
     /// Bytes of the source's budget and the place among the workers, given back when this is dropped.
     pub held: Vec<OwnedSemaphorePermit>,
+}
+
+/// What a change did to a table that is being copied.
+#[derive(Debug)]
+pub struct Touched {
+    /// It comes before this element of [`Encoded::progress`].
+    pub progress: usize,
+    /// Index into [`Encoded::destinations`].
+    pub destination: u32,
+    /// The key; none if the table was emptied.
+    pub touch: Option<Touch>,
 }
 
 /// One record.
@@ -100,9 +120,10 @@ impl Encoder {
         template: Option<TopicTemplate>,
         tombstones: bool,
         skip: Option<Inside>,
+        watch: WatchList,
     ) -> Self {
         let messages = Destination { topic: route::message_topic(&source.name), table: None, text: None };
-        Self { source, db, template, tombstones, skip, messages: Arc::new(messages), tables: Mutex::default() }
+        Self { source, db, template, tombstones, skip, messages: Arc::new(messages), watch, tables: Mutex::default() }
     }
 
     /// Encodes a batch into `buf`, which is cleared first.
@@ -114,11 +135,14 @@ impl Encoder {
             batch.tables.iter().map(|table| self.destination(table)).collect();
         destinations.push(Arc::clone(&self.messages));
         let arena = Bump::new();
+        let watch = self.watch.load();
+        let watched = batch.tables.iter().map(|table| watch.has(&table.name)).collect();
         let mut work = Work {
             encoder: self,
             batch,
             arena: &arena,
-            out: Encoded { buf, destinations, ..Encoded::default() },
+            out: Encoded { buf, destinations, watch: watch.version, ..Encoded::default() },
+            watched,
             transaction: TransactionText::default(),
             open: None,
             skip_rows: 0,
@@ -137,6 +161,54 @@ impl Encoder {
             work.progress(Progress::Rows(work.rows));
         }
         Ok(work.out)
+    }
+
+    /// Encodes rows that were read. `text` is what their events have in common.
+    ///
+    /// # Errors
+    /// Definite, for a row that can't be decoded.
+    pub fn encode_read(&self, batch: &Batch, text: &ReadText, buf: Vec<u8>) -> Result<Encoded, RunError> {
+        let destinations: Vec<Arc<Destination>> = batch.tables.iter().map(|table| self.destination(table)).collect();
+        let mut out = Encoded { buf, destinations, ..Encoded::default() };
+        out.buf.clear();
+        let (arena, mut row) = (Bump::new(), Vec::new());
+        for event in &batch.events {
+            let Event::Change(Change { table: index, seq, after: Some(image), .. }) = event else { continue };
+            let (Some(table), Some(destination)) =
+                (batch.tables.get(*index as usize), out.destinations.get(*index as usize))
+            else {
+                return Err(RunError::definite("a row of a table that its batch doesn't hold: a defect of the connector"));
+            };
+            let destination = Arc::clone(destination);
+            let Some(table_text) = &destination.text else { continue };
+            table.decode(&batch.data, *image, &arena, &mut row).map_err(|error| undecodable(table, "the copy", *seq, &error))?;
+            let mut key = None;
+            if !table.key.is_empty() {
+                let start = out.buf.len();
+                let values = table.key.iter().filter_map(|index| row.get(*index).map(|value| (*index, *value)));
+                json::key(&mut out.buf, table_text, values);
+                out.keys.push(self.watch.hasher().hash(out.buf.get(start..).unwrap_or(&[])));
+                key = Some(start..out.buf.len());
+            }
+            let start = out.buf.len();
+            json::read_event(&mut out.buf, table_text, text, *seq, &row);
+            let value = Some(start..out.buf.len());
+            out.records.push(Record { destination: *index, key, value, to_all_partitions: false });
+        }
+        Ok(out)
+    }
+
+    /// The event that tells readers of a table without key that what they have of it is void, since its copy begins again.
+    pub fn encode_restart(&self, table: &Arc<Table>, text: &ReadText) -> Encoded {
+        let destination = self.destination(table);
+        let mut out = Encoded::default();
+        if let Some(table_text) = &destination.text {
+            json::void_event(&mut out.buf, table_text, text);
+        }
+        let value = Some(0..out.buf.len());
+        out.records.push(Record { destination: 0, key: None, value, to_all_partitions: true });
+        out.destinations.push(destination);
+        out
     }
 
     fn destination(&self, table: &Arc<Table>) -> Arc<Destination> {
@@ -166,6 +238,8 @@ struct Work<'a> {
     batch: &'a Batch,
     arena: &'a Bump,
     out: Encoded,
+    /// Of the batch's tables, those that are being copied.
+    watched: Vec<bool>,
     transaction: TransactionText,
     open: Option<&'a Arc<Transaction>>,
     skip_rows: u64,
@@ -200,8 +274,15 @@ impl<'a> Work<'a> {
             Event::Heartbeat(position, at) => self.progress(Progress::Heartbeat(position.clone(), *at)),
             Event::Change(change) => {
                 self.rows = change.seq;
+                let watched = self.watched.get(change.table as usize).copied().unwrap_or(false);
                 if change.seq > self.skip_rows {
-                    self.change(change)?;
+                    self.change(change, watched)?;
+                } else if watched {
+                    // published by an earlier run, but this one's reads must know of it
+                    let (bytes, records) = (self.out.buf.len(), self.out.records.len());
+                    self.change(change, true)?;
+                    self.out.buf.truncate(bytes);
+                    self.out.records.truncate(records);
                 }
             }
             Event::Message(message) => {
@@ -230,7 +311,7 @@ impl<'a> Work<'a> {
         });
     }
 
-    fn change(&mut self, change: &Change) -> Result<(), RunError> {
+    fn change(&mut self, change: &Change, watched: bool) -> Result<(), RunError> {
         let index = change.table as usize;
         let (Some(table), Some(destination)) = (self.batch.tables.get(index), self.out.destinations.get(index)) else {
             return Err(RunError::definite(
@@ -252,11 +333,40 @@ impl<'a> Work<'a> {
         let before = has_before.then_some(self.before.as_slice());
         let after = has_after.then_some(self.after.as_slice());
 
+        let first = self.out.records.len();
         let tombstones = self.encoder.tombstones && !table.key.is_empty();
         let (transaction, seq) = (&self.transaction, change.seq);
         let mut writer =
             Writer { out: &mut self.out, table, text, transaction, destination: change.table, seq, tombstones };
-        writer.change(change.op, before, after).map_err(|KeyMissing| self.key_missing(table, change))
+        writer.change(change.op, before, after).map_err(|KeyMissing| self.key_missing(table, change))?;
+        if watched {
+            self.touch(table, change, first);
+        }
+        Ok(())
+    }
+
+    /// Notes which keys the records from `first` on, those of one change, are about.
+    fn touch(&mut self, table: &Table, change: &Change, first: usize) {
+        let progress = self.out.progress.len();
+        let mut add = |touch| self.out.touches.push(Touched { progress, destination: change.table, touch });
+        if change.op == Op::Truncate {
+            return add(None);
+        }
+        let events = self.out.records.get(first..).unwrap_or(&[]).iter().filter(|record| record.value.is_some());
+        let keys: Vec<KeyHash> = events
+            .filter_map(|record| record.key.clone().and_then(|range| self.out.buf.get(range)))
+            .map(|bytes| self.encoder.watch.hasher().hash(bytes))
+            .collect();
+        let moved = keys.len() > 1;
+        let mut missing = None;
+        if change.after.is_some() && self.after.iter().any(Value::is_absent) {
+            let images: Vec<Image> = change.after.into_iter().chain(change.before).collect();
+            missing = table.key_literals(&self.batch.data, &images);
+        }
+        if let Some((last, before)) = keys.split_last() {
+            before.iter().for_each(|key| add(Some(Touch { key: *key, missing: None, moved: false })));
+            add(Some(Touch { key: *last, missing, moved }));
+        }
     }
 
     fn position(&self) -> String {
@@ -264,18 +374,7 @@ impl<'a> Work<'a> {
     }
 
     fn decode_failed(&self, table: &Table, change: &Change, error: &DecodeError) -> RunError {
-        let column = error.column.and_then(|index| table.columns.get(index));
-        let place = match column {
-            Some(column) => format!("{}, column `{}` ({})", table.name, column.name, column.native),
-            None => table.name.to_string(),
-        };
-        RunError::definite(format!(
-            "can't decode a row of {place} at {}, row {}: {}; repair: exclude the table with `\"!{}\"` in `tables`, or report this",
-            self.position(),
-            change.seq,
-            error.what,
-            table.name
-        ))
+        undecodable(table, &self.position(), change.seq, error)
     }
 
     fn key_missing(&self, table: &Table, change: &Change) -> RunError {
@@ -287,6 +386,18 @@ impl<'a> Work<'a> {
             change.seq
         ))
     }
+}
+
+fn undecodable(table: &Table, at: &str, row: u64, error: &DecodeError) -> RunError {
+    let column = error.column.and_then(|index| table.columns.get(index));
+    let place = match column {
+        Some(column) => format!("{}, column `{}` ({})", table.name, column.name, column.native),
+        None => table.name.to_string(),
+    };
+    RunError::definite(format!(
+        "can't decode a row of {place} at {at}, row {row}: {}; repair: exclude the table with `\"!{}\"` in `tables`, or report this",
+        error.what, table.name
+    ))
 }
 
 /// A key column is in none of a change's images.

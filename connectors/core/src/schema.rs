@@ -220,9 +220,14 @@ impl Table {
         }
     }
 
-    /// A row's key as SQL literals, in key order; none if the image doesn't hold the whole key, or the table has none.
-    pub fn key_literals(&self, data: &[u8], image: Image) -> Option<Vec<String>> {
-        if self.key.is_empty() { None } else { self.decoder.literals(data, image, &self.key) }
+    /// A row's key as SQL literals, in key order, each column from the first of the images that has it; none if one of them is
+    /// in no image, or the table has no key.
+    pub fn key_literals(&self, data: &[u8], images: &[Image]) -> Option<Vec<String>> {
+        let literal = |column: &usize| {
+            let mut found = images.iter().filter_map(|image| self.decoder.literals(data, *image, &[*column]));
+            found.next().and_then(|literals| literals.into_iter().next())
+        };
+        if self.key.is_empty() { None } else { self.key.iter().map(literal).collect() }
     }
 
     /// The key columns, in key order.

@@ -300,7 +300,7 @@ impl World {
         if !merge.accepts(&read.reading) {
             return;
         }
-        for (key, row) in read.rows {
+        for (key, row) in read.rows.iter().copied() {
             if merge.fate(&read.reading, key.into()) == Fate::Publish {
                 self.out.push(Out::Read { key, row });
             }
@@ -310,8 +310,8 @@ impl World {
         if let Some(range) = read.range {
             self.ranges[range].2 = true;
         }
-        let oldest = self.reads.front().map_or(read.reading, |next| next.reading.clone());
-        merge.prune(&oldest);
+        let left: Vec<&Reading> = self.reads.iter().map(|read| &read.reading).collect();
+        merge.prune(if left.is_empty() { &[&read.reading] } else { &left });
     }
 
     fn done(&self) -> bool {

@@ -70,7 +70,7 @@ fn source_text(source: &SourceNames, db: &str, schema: Option<&str>, table: Opti
 }
 
 /// The prepared parts of one transaction.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct TransactionText {
     /// `"tx":"...","seq":`
     before_seq: Vec<u8>,
@@ -98,6 +98,77 @@ impl TransactionText {
         after_seq.extend_from_slice(transaction.pos.as_bytes());
         after_seq.push(b'/');
     }
+}
+
+/// The prepared parts of the rows of one read.
+#[derive(Debug, Clone, Default)]
+pub struct ReadText {
+    /// `"tx":null,"seq":`, as in [`TransactionText`].
+    parts: TransactionText,
+}
+
+impl ReadText {
+    /// Prepares for rows of a read that sees the database as it was at `pos`; `read` tells it from other reads at the same place.
+    pub fn new(source: &SourceNames, pos: &str, now_us: i64, read: &str) -> Self {
+        let mut parts = TransactionText::default();
+        let TransactionText { before_seq, after_seq } = &mut parts;
+        before_seq.extend_from_slice(b"\"tx\":null,\"seq\":");
+        after_seq.extend_from_slice(b",\"pos\":");
+        string(after_seq, pos);
+        after_seq.extend_from_slice(b",\"ts_us\":");
+        int(after_seq, now_us);
+        after_seq.extend_from_slice(b",\"snapshot\":true},\"id\":\"");
+        for part in [source.name.as_str(), "/", pos, "/", read, "/"] {
+            after_seq.extend_from_slice(part.as_bytes());
+        }
+        Self { parts }
+    }
+}
+
+/// Writes the event of a row that was read.
+pub fn read_event(out: &mut Vec<u8>, table: &TableText, read: &ReadText, seq: u64, row: &[Value<'_>]) {
+    let it = RowEvent { op: Op::Read, seq, id_suffix: "", before: None, after: Some(row) };
+    event(out, table, &read.parts, &it);
+}
+
+/// Writes the event that voids all rows of a table before its copy begins again: a truncation by us, not by the source.
+pub fn void_event(out: &mut Vec<u8>, table: &TableText, read: &ReadText) {
+    let it = RowEvent { op: Op::Truncate, seq: 0, id_suffix: "", before: None, after: None };
+    event(out, table, &read.parts, &it);
+}
+
+/// Where a copy of a table stands, for the schema topic.
+#[derive(Debug, Clone, Copy)]
+pub struct CopyMarker<'a> {
+    /// `start` or `end`.
+    pub marker: &'a str,
+    /// Tells this copy from others of the same table.
+    pub copy: &'a str,
+    /// Rows published so far.
+    pub rows: u64,
+    /// A place in the source's log: the start is the first read's, at the end every row is there as of this place.
+    pub pos: &'a str,
+}
+
+/// Writes a marker.
+pub fn copy_marker(
+    out: &mut Vec<u8>,
+    source: &SourceNames,
+    (db, schema, table): (&str, Option<&str>, &str),
+    it: &CopyMarker<'_>,
+) {
+    out.extend_from_slice(b"{\"backfill\":");
+    string(out, it.marker);
+    out.extend_from_slice(b",\"copy\":");
+    string(out, it.copy);
+    out.push(b',');
+    out.extend_from_slice(&source_text(source, db, schema, Some(table)));
+    out.pop();
+    out.extend_from_slice(b"},\"rows\":");
+    uint(out, it.rows);
+    out.extend_from_slice(b",\"pos\":");
+    string(out, it.pos);
+    out.push(b'}');
 }
 
 /// One change of one row, decoded.

@@ -2,6 +2,7 @@
 //!
 //! This is the daemon's own library, made for its binary and its tests; see `ARCHITECTURE.md` for the plan of the house.
 
+pub mod backfill;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;

@@ -3,8 +3,14 @@
 //! Always the standard error: the standard output belongs to events (`--to stdout`). Times are UTC with microseconds
 //! (RFC 3339). Colours only if the standard error is a terminal and `NO_COLOR` isn't set. `RUST_LOG` wins over the
 //! configuration and takes all forms of `tracing_subscriber`'s `EnvFilter`.
+//!
+//! On a terminal one line may stay at the bottom, below the last log line ([`set_status_line`]): how copies of tables are
+//! getting on. Without a terminal nothing of it is ever written. A log line and the status line behind it are one write, so
+//! that nothing flickers; what else is written to the terminal (events on the standard output) would be written into it,
+//! hence [`forbid_status_line`].
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
@@ -44,7 +50,7 @@ pub enum LoggingError {
 pub fn init(config: &LoggingConfig) -> Result<(), LoggingError> {
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let filter = filter(config, std::env::var("RUST_LOG").ok().as_deref())?;
-    subscriber(config.format, filter, colours, std::io::stderr)
+    subscriber(config.format, filter, colours, || LogWriter)
         .try_init()
         .map_err(|error| LoggingError::Twice(error.to_string()))
 }
@@ -72,11 +78,99 @@ where
     }
 }
 
+/// What the status line says; none while there is no such line. Locked while the standard error is written to.
+static STATUS_LINE: Mutex<Option<String>> = Mutex::new(None);
+/// Whether there can be one.
+static ALLOWED: OnceLock<bool> = OnceLock::new();
+
+/// The start of the line; all of it is blank then.
+const CLEARED: &str = "\r\u{1b}[2K";
+
+/// From now on no status line is shown, whatever the standard error is. Only before the first one; else it does nothing.
+pub fn forbid_status_line() {
+    let _ = ALLOWED.set(false);
+}
+
+/// How many letters a status line can have; none if none is ever shown, so that none need be made.
+pub fn status_line_width() -> Option<usize> {
+    let able = || io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+    ALLOWED.get_or_init(able).then(|| usable_width(terminal_width()))
+}
+
+/// Keeps this text in the last line of the terminal, cut to its width, until it is replaced or taken away. Nothing at all if
+/// the standard error isn't a terminal. Take it away before the process ends.
+pub fn set_status_line(text: Option<String>) {
+    let Some(width) = status_line_width() else { return };
+    let mut shown = STATUS_LINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = text.filter(|text| !text.is_empty());
+    let drawn = redrawn(shown.is_some(), b"", text.as_deref(), width);
+    *shown = text;
+    // As with log lines, there is nobody to tell that the terminal is gone.
+    let _ = io::stderr().write_all(&drawn);
+}
+
+/// What is written so that `log` (whole lines) stands above the status line.
+fn redrawn(was_shown: bool, log: &[u8], text: Option<&str>, width: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(log.len() + width + 16);
+    if was_shown {
+        bytes.extend_from_slice(CLEARED.as_bytes());
+    }
+    bytes.extend_from_slice(log);
+    if let Some(text) = text {
+        bytes.extend_from_slice(cut(text, width).as_bytes());
+    }
+    bytes
+}
+
+/// The start of a text, as much as fits. Letters beyond ASCII may be twice as wide, and what a terminal would obey is blank.
+fn cut(text: &str, width: usize) -> String {
+    let mut room = width;
+    let fits = |letter: &char| {
+        let needs = if letter.is_ascii() { 1 } else { 2 };
+        let fits = room >= needs;
+        room = room.saturating_sub(if fits { needs } else { room });
+        fits
+    };
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take_while(fits).collect()
+}
+
+fn terminal_width() -> usize {
+    match terminal_size::terminal_size_of(io::stderr()) {
+        Some((terminal_size::Width(width), _)) if width > 0 => width.into(),
+        _ => std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(80),
+    }
+}
+
+/// Without the last column: some terminals begin a new line as soon as it is written.
+fn usable_width(width: usize) -> usize {
+    width.clamp(1, 500) - 1
+}
+
+/// The standard error with the status line below it. The subscriber writes each line in one call.
+struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes).map(|()| bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let shown = STATUS_LINE.lock().unwrap_or_else(PoisonError::into_inner);
+        match (shown.as_deref(), status_line_width()) {
+            (Some(text), Some(width)) => io::stderr().write_all(&redrawn(true, bytes, Some(text), width)),
+            _ => io::stderr().write_all(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     use super::*;
 
@@ -132,6 +226,30 @@ mod tests {
         assert_eq!(lines(LogFormat::Human, "off", Some("debug")).lines().count(), 2);
         assert_eq!(lines(LogFormat::Human, "debug", Some("off")).lines().count(), 0);
         assert_eq!(lines(LogFormat::Human, "debug", Some("")).lines().count(), 2);
+    }
+
+    fn drawn(was_shown: bool, log: &str, text: Option<&str>, width: usize) -> String {
+        String::from_utf8(redrawn(was_shown, log.as_bytes(), text, width)).unwrap()
+    }
+
+    #[test]
+    fn a_log_line_goes_above_the_status_line() {
+        assert_eq!(drawn(false, "", Some("50 %"), 80), "50 %");
+        assert_eq!(drawn(true, "", Some("51 %"), 80), "\r\u{1b}[2K51 %");
+        assert_eq!(drawn(true, "a line\n", Some("51 %"), 80), "\r\u{1b}[2Ka line\n51 %");
+        assert_eq!(drawn(true, "", None, 80), "\r\u{1b}[2K");
+        assert_eq!(drawn(false, "", None, 80), "");
+    }
+
+    #[test]
+    fn a_status_line_is_cut_and_obeyed_by_no_terminal() {
+        assert_eq!(drawn(false, "", Some("123456789"), 5), "12345");
+        assert_eq!(drawn(false, "", Some("\u{1b}[2J\n\r"), 9), " [2J  ");
+        assert_eq!(drawn(false, "", Some("größe"), 5), "grö");
+        assert_eq!(drawn(false, "", Some("größe"), 6), "größ");
+        assert_eq!(drawn(false, "", Some("größe1"), 80), "größe1");
+        assert_eq!(drawn(false, "", Some("x"), usable_width(0)), "");
+        assert_eq!(usable_width(80), 79);
     }
 
     #[test]

@@ -109,6 +109,8 @@ pub struct Verdict {
 struct Range {
     /// What isn't published; none at the end.
     rest: Option<String>,
+    /// What isn't read, if pieces are still on their way to the publisher: none in it at the end.
+    ahead: Option<Option<String>>,
     epoch: u32,
     busy: bool,
 }
@@ -323,12 +325,12 @@ impl Board {
         }
         for copy in inner.copies.iter_mut().filter(|copy| copy.phase == Phase::Reading && !copy.state.paused) {
             let (state, keyed) = (copy.state.clone(), copy.keyed);
-            let free = copy.ranges.iter_mut().enumerate().find(|(_, range)| !range.busy && range.rest.is_some());
+            let free = copy.ranges.iter_mut().enumerate().find(|(_, range)| !range.busy && range.unread().is_some());
             if let Some((index, range)) = free {
                 range.busy = true;
                 let epoch = range.epoch;
-                return Some(match &range.rest {
-                    Some(rest) if keyed => Work::Range { copy: state, index, epoch, rest: rest.clone() },
+                return Some(match range.unread() {
+                    Some(rest) if keyed => Work::Range { copy: state, index, epoch, rest: rest.to_owned() },
                     _ => Work::Whole { copy: state, epoch },
                 });
             }
@@ -388,7 +390,7 @@ impl Board {
             it.merge.read_again(watch.hasher().hash(text.as_bytes()), literals);
         }
         let ranges = it.state.ranges.clone().unwrap_or_default();
-        it.ranges = ranges.into_iter().map(|rest| Range { rest: Some(rest), epoch: 0, busy: false }).collect();
+        it.ranges = ranges.into_iter().map(|rest| Range { rest: Some(rest), ahead: None, epoch: 0, busy: false }).collect();
         true
     }
 
@@ -452,13 +454,13 @@ impl Board {
         });
     }
 
-    /// A reader gives back what it took. `failed`: what it read and sent isn't all, so the range is read again from where the
+    /// A reader gives back what it took: with what is left of it, or none if it failed, so that it is read again from where the
     /// publisher is.
-    pub fn give_back(&self, copy: &str, part: &Part, failed: bool) {
+    pub fn give_back(&self, copy: &str, part: &Part, left: Option<Option<String>>) {
         self.with(copy, |copy| match part {
-            Part::Range { index, epoch } => release(copy.ranges.get_mut(*index), *epoch, failed),
-            Part::Whole { epoch } => release(copy.ranges.get_mut(0), *epoch, failed),
-            Part::Keys(keys) if failed => keys.iter().for_each(|key| {
+            Part::Range { index, epoch } => release(copy.ranges.get_mut(*index), *epoch, left),
+            Part::Whole { epoch } => release_whole(copy.ranges.get_mut(0), *epoch, left.is_none()),
+            Part::Keys(keys) if left.is_none() => keys.iter().for_each(|key| {
                 copy.asked.remove(key);
             }),
             Part::Keys(_) => {}
@@ -570,7 +572,7 @@ impl Board {
         if !copy.merge.accepts(&piece.reading) {
             match &piece.part {
                 Part::Range { index, .. } => read_again(copy.ranges.get_mut(*index)),
-                Part::Whole { .. } => read_again(copy.ranges.get_mut(0)),
+                Part::Whole { .. } => read_whole_again(copy.ranges.get_mut(0)),
                 Part::Keys(keys) => keys.iter().for_each(|key| {
                     copy.asked.remove(key);
                 }),
@@ -685,7 +687,7 @@ impl Board {
 
     /// A whole read is of no use: nobody can tell which transactions it sees. It is read again.
     pub fn reject_whole(&self, copy: &str) {
-        self.with(copy, |copy| read_again(copy.ranges.get_mut(0)));
+        self.with(copy, |copy| read_whole_again(copy.ranges.get_mut(0)));
     }
 
     /// What a commit keeps: copies in progress, settled tables, whether these have changed, and the version that it makes durable.
@@ -798,16 +800,40 @@ impl Board {
 }
 
 /// A reader leaves a range, unless it was taken from it already.
-fn release(range: Option<&mut Range>, epoch: u32, failed: bool) {
-    if let Some(range) = range.filter(|range| range.epoch == epoch) {
-        range.busy = false;
-        range.epoch += u32::from(failed);
+fn release(range: Option<&mut Range>, epoch: u32, left: Option<Option<String>>) {
+    let Some(range) = range.filter(|range| range.epoch == epoch) else { return };
+    match left {
+        Some(left) => (range.busy, range.ahead) = (false, Some(left)),
+        None => read_again(Some(range)),
     }
+}
+
+/// A reader leaves a table that is read whole, or not at all.
+fn release_whole(range: Option<&mut Range>, epoch: u32, failed: bool) {
+    let Some(range) = range.filter(|range| range.epoch == epoch) else { return };
+    if failed { read_whole_again(Some(range)) } else { (range.busy, range.ahead) = (false, Some(None)) }
 }
 
 fn read_again(range: Option<&mut Range>) {
     if let Some(range) = range {
         range.epoch += 1;
-        range.busy = false;
+        (range.busy, range.ahead) = (false, None);
+    }
+}
+
+fn read_whole_again(range: Option<&mut Range>) {
+    if let Some(range) = range {
+        range.rest = Some(String::new());
+        read_again(Some(range));
+    }
+}
+
+impl Range {
+    /// Where reading goes on.
+    fn unread(&self) -> Option<&str> {
+        match &self.ahead {
+            Some(ahead) => ahead.as_deref(),
+            None => self.rest.as_deref(),
+        }
     }
 }

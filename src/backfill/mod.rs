@@ -1,4 +1,26 @@
-//! Backfill.
+//! Backfill: the rows that are already there, by one mechanism for the first load, a table added later, and a resync.
+//!
+//! ```text
+//!                 control ◄── rowcast backfill
+//!                    │
+//! coordinator ──► board ◄────────────── publisher (judge: merge)
+//!   │ readers  work   ▲ pieces' fates       ▲  held back: hold
+//!   ▼                 └──────────┐          │
+//! chunks ──► encode ─────────────┴── pieces ┘        stream ──► encode (keys noted: watch) ──► publisher
+//! ```
+//!
+//! - [`merge`]: which rows may be published, and the proof.
+//! - [`board`]: what the copies of one run are doing.
+//! - [`coordinator`]: the readers: which table, which range, how fast.
+//! - [`hold`]: the events of a table without a key, kept on disk until its rows are out.
+//! - [`state`]: what a checkpoint keeps of it. [`watch`]: for which tables the encoders note keys.
+//! - [`control`]: what an operator asks for. [`report`]: what he is told.
+
+pub mod board;
+pub mod control;
+pub mod coordinator;
+pub mod hold;
 pub mod merge;
+pub mod report;
 pub mod state;
 pub mod watch;

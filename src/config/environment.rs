@@ -3,7 +3,8 @@
 //! The name of an override is the key's path in capitals with `__` between the parts: `ROWCAST__SINK__BROKERS`,
 //! `ROWCAST__SOURCE__TLS__MODE`. In the free keys below `sink.properties` every `_` stands for a dot, since librdkafka's
 //! names have dots and no underscores: `ROWCAST__SINK__PROPERTIES__COMPRESSION_TYPE` is `compression.type`. Lists are
-//! separated by commas. Values are text, never guessed into numbers.
+//! separated by commas. Values are text, never guessed into numbers. `ROWCAST__BACKFILL` is the short form of a section, as
+//! in a file: a word, or tables separated by commas.
 //!
 //! An override applies to every source that has such a key (a `slot` to PostgreSQL sources only); one that exists nowhere,
 //! or applies to none of the sources loaded, is an error.
@@ -61,6 +62,8 @@ pub(crate) struct Override {
     pub(crate) key: &'static Key,
     /// The free key below `sink.properties`.
     pub(crate) property: Option<String>,
+    /// The section that the variable names, where it sets one of its keys in short.
+    pub(crate) short: Option<&'static Key>,
     pub(crate) text: String,
     /// Set once it has applied to a source, or to what all share.
     pub(crate) used: Cell<bool>,
@@ -68,7 +71,7 @@ pub(crate) struct Override {
 
 /// Reads all overrides; unknown ones are reported.
 pub(crate) fn overrides(environment: &Environment, errors: &Collector) -> Vec<Override> {
-    let mut found = Vec::new();
+    let mut found: Vec<Override> = Vec::new();
     for (name, value) in &environment.variables {
         let Some(name) = name.to_str() else { continue };
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
@@ -77,16 +80,26 @@ pub(crate) fn overrides(environment: &Environment, errors: &Collector) -> Vec<Ov
             errors.push(&place, "the value is not UTF-8 text");
             continue;
         };
-        match resolve(rest) {
-            Ok((key, property)) => found.push(Override {
-                variable: name.to_owned(),
-                key,
-                property,
-                text: text.to_owned(),
-                used: Cell::new(false),
-            }),
-            Err(message) => errors.push(&place, message),
+        let (named, property) = match resolve(rest) {
+            Ok(resolved) => resolved,
+            Err(message) => {
+                errors.push(&place, message);
+                continue;
+            }
+        };
+        let (key, short) = match named.shape {
+            // Tables have a dot in their names, words don't.
+            Shape::Short { word, list } => {
+                (keys::find(if text.contains('.') { list } else { word }).unwrap_or(named), Some(named))
+            }
+            _ => (named, None),
+        };
+        if let Some(other) = found.iter().find(|other| other.short.is_some() && other.key.path == key.path) {
+            errors.push(&place, format!("sets `{}`, as {} does; remove one of them", key.path, other.variable));
+            continue;
         }
+        let text = text.to_owned();
+        found.push(Override { variable: name.to_owned(), key, property, short, text, used: Cell::new(false) });
     }
     found
 }
@@ -115,7 +128,7 @@ fn resolve(rest: &str) -> Result<(&'static Key, Option<String>), String> {
         return Ok((key, Some(property.replace('_', "."))));
     }
     match keys::find(&path) {
-        Some(key) if matches!(key.shape, Shape::Text | Shape::List) => Ok((key, None)),
+        Some(key) if plain(key) => Ok((key, None)),
         Some(key) if key.shape == Shape::Properties => {
             Err(format!("`{path}` holds keys of its own: {}__COMPRESSION_TYPE sets compression.type", variable(key)))
         }
@@ -124,8 +137,10 @@ fn resolve(rest: &str) -> Result<(&'static Key, Option<String>), String> {
             Err(format!("`{path}` is a section; set one of its keys: {}", within.join(", ")))
         }
         None => {
-            let names: Vec<String> =
-                KEYS.iter().filter(|key| matches!(key.shape, Shape::Text | Shape::List)).map(variable).collect();
+            if let Some(refused) = keys::refused(&path) {
+                return Err(refused);
+            }
+            let names: Vec<String> = KEYS.iter().filter(|key| plain(key)).map(variable).collect();
             // Compared without the prefix, which would make everything look alike.
             let near = nearest(rest, names.iter().filter_map(|name| name.strip_prefix(PREFIX)));
             let meant = match near {
@@ -140,6 +155,11 @@ fn resolve(rest: &str) -> Result<(&'static Key, Option<String>), String> {
     }
 }
 
+/// Whether one variable can hold it.
+fn plain(key: &Key) -> bool {
+    matches!(key.shape, Shape::Text | Shape::List | Shape::Short { .. })
+}
+
 fn variable(key: &Key) -> String {
     format!("{PREFIX}{}", key.path.to_uppercase().replace('.', "__"))
 }
@@ -151,7 +171,7 @@ mod tests {
 
     #[test]
     fn every_plain_key_can_be_overridden() {
-        for key in KEYS.iter().filter(|key| matches!(key.shape, Shape::Text | Shape::List)) {
+        for key in KEYS.iter().filter(|key| plain(key)) {
             let name = variable(key);
             assert_eq!(resolve(name.strip_prefix(PREFIX).unwrap()), Ok((key, None)), "{name}");
         }

@@ -17,6 +17,14 @@ pub(crate) enum Shape {
     List,
     /// Other keys of the table.
     Section,
+    /// A section that can also be written as a single value, short for one of its keys, or as a list, short for another.
+    /// A short form takes the place of both keys wherever a lower layer has them.
+    Short {
+        /// The path of the key that a single value stands for.
+        word: &'static str,
+        /// The path of the key that a list stands for.
+        list: &'static str,
+    },
     /// Free keys with single values.
     Properties,
 }
@@ -62,6 +70,8 @@ const fn key(path: &'static str, shape: Shape, scope: Scope, used_by: For) -> Ke
     Key { path, shape, scope, used_by }
 }
 
+const BACKFILL: Shape = Shape::Short { word: "backfill.mode", list: "backfill.tables" };
+
 /// Every key there is.
 pub(crate) const KEYS: &[Key] = &[
     key("name", Shape::Text, Scope::Source, For::All),
@@ -97,11 +107,27 @@ pub(crate) const KEYS: &[Key] = &[
     key("commit", Shape::Section, Scope::Both, For::All),
     key("commit.interval", Shape::Text, Scope::Both, For::All),
     key("commit.max_bytes", Shape::Text, Scope::Both, For::All),
+    key("backfill", BACKFILL, Scope::Both, For::All),
+    key("backfill.mode", Shape::Text, Scope::Both, For::All),
+    key("backfill.tables", Shape::List, Scope::Both, For::All),
+    key("backfill.rows_per_second", Shape::Text, Scope::Both, For::All),
+    key("backfill.parallelism", Shape::Text, Scope::Both, For::All),
+    key("backfill.chunk_rows", Shape::Text, Scope::Both, For::All),
+    key("backfill.max_load", Shape::Text, Scope::Both, For::All),
+    key("backfill.max_lag", Shape::Text, Scope::Both, For::All),
+    key("backfill.max_lag_bytes", Shape::Text, Scope::Both, For::All),
     key("state_dir", Shape::Text, Scope::Both, For::All),
     key("logging", Shape::Section, Scope::Shared, For::All),
     key("logging.format", Shape::Text, Scope::Shared, For::All),
     key("logging.level", Shape::Text, Scope::Shared, For::All),
 ];
+
+/// Keys that people look for and that can't be there, with the reason.
+const REFUSED: &[(&str, &str)] = &[(
+    "backfill.host",
+    "what a replica shows can't be compared with the primary's log: PostgreSQL standbys don't say which transactions a \
+     snapshot sees, and a MySQL replica has a binlog of its own; remove `backfill.host`",
+)];
 
 /// The kinds that are in effect for a source; `None` while unknown (missing, misspelt or behind `${...}`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -121,6 +147,11 @@ impl Key {
         self.path.rsplit_once('.').map_or(self.path, |(_, name)| name)
     }
 
+    /// Whether other keys of the table stand in it.
+    pub(crate) fn is_section(&self) -> bool {
+        matches!(self.shape, Shape::Section | Shape::Short { .. })
+    }
+
     /// Whether the key means something for these kinds; true while they are unknown.
     pub(crate) fn fits(&self, kinds: &Kinds) -> bool {
         let (allowed, kind) = match self.used_by {
@@ -135,6 +166,11 @@ impl Key {
 /// The key with this path.
 pub(crate) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
+}
+
+/// The message for a key that can't be there; none if this is no such key.
+pub(crate) fn refused(path: &str) -> Option<String> {
+    REFUSED.iter().find(|(refused, _)| *refused == path).map(|(_, why)| format!("`{path}` isn't supported: {why}"))
 }
 
 /// The path of `name` in the section `parent`.
@@ -163,13 +199,16 @@ fn check_section(node: Node, path: &str, scope: Scope, kinds: &Kinds, errors: &C
                     errors.push(&entry.key_place, format!("`{entry_path}` belongs in {home}"));
                     continue;
                 }
-                let value = match key.shape {
-                    Shape::Section => check_section(entry.value, &entry_path, scope, kinds, errors),
-                    _ => entry.value,
+                let value = match key.is_section() {
+                    true => check_section(entry.value, &entry_path, scope, kinds, errors),
+                    false => entry.value,
                 };
                 kept.push(Entry { value, ..entry });
             }
-            _ => errors.push(&entry.key_place, unknown(&entry.key, path, scope, kinds)),
+            _ => {
+                let refused = refused(&entry_path).filter(|_| !entry.key.contains('.'));
+                errors.push(&entry.key_place, refused.unwrap_or_else(|| unknown(&entry.key, path, scope, kinds)));
+            }
         }
     }
     Node { kind: Kind::Map(kept), ..node }
@@ -181,9 +220,8 @@ fn unknown(name: &str, section: &str, scope: Scope, kinds: &Kinds) -> String {
         .filter(|key| key.parent() == section && (key.scope == Scope::Both || key.scope == scope) && key.fits(kinds))
         .map(Key::name)
         .collect();
-    // A forgotten colon makes `password hunter2` a key: show its first word only.
-    let first = name.split_whitespace().next().unwrap_or_default();
-    let shown = if first == name { name.to_owned() } else { format!("{first} …") };
+    let first = first_word(name);
+    let shown = shown(name);
     let within = if section.is_empty() { String::new() } else { format!(" in `{section}`") };
     let advice = match nearest(name, allowed.iter().copied()) {
         Some(near) => format!("did you mean `{near}`? "),
@@ -202,6 +240,22 @@ fn unknown(name: &str, section: &str, scope: Scope, kinds: &Kinds) -> String {
             .unwrap_or_default(),
     };
     format!("unknown key `{shown}`{within}; {advice}allowed: {}", allowed.join(", "))
+}
+
+/// A forgotten colon makes `password hunter2` a key: its first word only.
+fn first_word(name: &str) -> &str {
+    name.split_whitespace().next().unwrap_or_default()
+}
+
+fn shown(name: &str) -> String {
+    let first = first_word(name);
+    if first == name { name.to_owned() } else { format!("{first} …") }
+}
+
+/// The message for a key that is unknown in an entry of a list; such keys aren't in the table.
+pub(crate) fn unknown_in_entry(name: &str, list: &str, allowed: &[&str]) -> String {
+    let meant = not_one_of(name, allowed);
+    format!("unknown key `{}` in an entry of `{list}`; {meant}", shown(name))
 }
 
 /// Reports keys of the merged tree that belong to another kind of source or sink.
@@ -228,7 +282,7 @@ fn misfits(node: &Node, path: &str, kinds: &Kinds, errors: &Collector) {
                     kind.as_deref().unwrap_or_default()
                 ),
             );
-        } else if key.shape == Shape::Section {
+        } else if key.is_section() {
             misfits(&entry.value, &entry_path, kinds, errors);
         }
     }
@@ -248,11 +302,11 @@ mod tests {
     #[test]
     fn every_key_has_its_section_in_the_table_and_is_there_once() {
         for (index, key) in KEYS.iter().enumerate() {
-            assert!(
-                key.parent().is_empty() || find(key.parent()).is_some_and(|parent| parent.shape == Shape::Section),
-                "{}",
-                key.path
-            );
+            assert!(key.parent().is_empty() || find(key.parent()).is_some_and(Key::is_section), "{}", key.path);
+            if let Shape::Short { word, list } = key.shape {
+                assert_eq!(find(word).map(|found| (found.parent(), found.shape)), Some((key.path, Shape::Text)));
+                assert_eq!(find(list).map(|found| (found.parent(), found.shape)), Some((key.path, Shape::List)));
+            }
             assert!(KEYS.iter().skip(index + 1).all(|other| other.path != key.path), "{}", key.path);
         }
     }

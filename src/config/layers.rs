@@ -9,9 +9,11 @@
 //! still names the file and line, or the variable, that the value came from. Its keys are paths (`a.b`, `a[0]`), so
 //! characters that mean something there are escaped on the way in, and restored on the way out.
 //!
-//! Lists and single values replace each other; mappings merge. A `sink` whose `type` differs from the one in effect is
+//! Lists and single values replace each other; mappings merge. The short form of a section (`backfill: never`) becomes the
+//! section first, and what lower layers say about the keys that it stands for is left out. A `sink` whose `type` differs from the one in effect is
 //! left out as a whole: brokers of a shared Kafka mean nothing to a source that writes to a file.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
@@ -56,14 +58,18 @@ impl Layers<'_> {
         let kinds = self.kinds();
         let mut merge = Merge::default();
         let mut builder = config::Config::builder();
-        for tree in [self.shared, self.file].into_iter().flatten() {
-            if let Kind::Map(entries) = &tree.kind {
-                merge.sections.insert(String::new(), (tree.place.clone(), tree.place.clone()));
-                let kept = entries.iter().filter(|entry| self.takes_part(entry, scope, &kinds));
+        let chosen: Vec<&Override> = self.chosen(scope, &kinds).collect();
+        for (tree, above) in [(self.shared, self.file), (self.file, None)] {
+            if let Some(Node { place, kind: Kind::Map(entries) }) = tree {
+                merge.sections.insert(String::new(), (place.clone(), place.clone()));
+                let kept = entries
+                    .iter()
+                    .filter(|entry| self.takes_part(entry, scope, &kinds))
+                    .map(|entry| long_form(entry, above, &chosen));
                 builder = builder.add_source(merge.layer(kept));
             }
         }
-        builder = builder.add_source(merge.environment(self.chosen(scope, &kinds)));
+        builder = builder.add_source(merge.environment(chosen.into_iter()));
         if let Some(sink) = self.sink.filter(|_| scope != Scope::Shared) {
             builder = builder.add_source(merge.command_line(sink));
         }
@@ -114,6 +120,32 @@ impl Layers<'_> {
     }
 }
 
+/// The entry with a short form written out as a section, without the keys that a short form above it takes the place of.
+fn long_form<'e>(entry: &'e Entry, above: Option<&Node>, chosen: &[&Override]) -> Cow<'e, Entry> {
+    let Some(key) = keys::find(&entry.key) else { return Cow::Borrowed(entry) };
+    let Shape::Short { word, list } = key.shape else { return Cow::Borrowed(entry) };
+    let name = |path| keys::find(path).map_or(path, |key| key.name()).to_owned();
+    let short =
+        |name: String| vec![Entry { key: name, key_place: entry.key_place.clone(), value: entry.value.clone() }];
+    let mut entries = match &entry.value.kind {
+        Kind::Scalar(_) => short(name(word)),
+        Kind::List(_) => short(name(list)),
+        Kind::Map(entries) => entries.clone(),
+        Kind::Null | Kind::Reported => return Cow::Borrowed(entry),
+    };
+    let in_file = above.and_then(|node| match &node.kind {
+        Kind::Map(entries) => entries.iter().find(|above| above.key == entry.key),
+        _ => None,
+    });
+    let replaced = in_file.is_some_and(|above| matches!(above.value.kind, Kind::Scalar(_) | Kind::List(_)))
+        || chosen.iter().any(|found| found.short == Some(key));
+    if replaced {
+        entries.retain(|entry| entry.key != name(word) && entry.key != name(list));
+    }
+    let value = Node { place: entry.value.place.clone(), kind: Kind::Map(entries) };
+    Cow::Owned(Entry { key: entry.key.clone(), key_place: entry.key_place.clone(), value })
+}
+
 /// The text of `section.name`, if it is there and a single value.
 fn text_at(root: &Node, section: &str, name: &str) -> Option<String> {
     let Kind::Map(entries) = &root.kind else { return None };
@@ -142,8 +174,8 @@ struct Merge {
 }
 
 impl Merge {
-    fn layer<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>) -> Layer {
-        let values = entries.map(|entry| self.entry("", entry)).collect();
+    fn layer<'a>(&mut self, entries: impl Iterator<Item = Cow<'a, Entry>>) -> Layer {
+        let values = entries.map(|entry| self.entry("", &entry)).collect();
         Layer { values }
     }
 
@@ -154,7 +186,7 @@ impl Merge {
     }
 
     fn value(&mut self, path: &str, key_place: &Place, node: &Node) -> Value {
-        let holds_keys = keys::find(path).is_some_and(|key| matches!(key.shape, Shape::Section | Shape::Properties));
+        let holds_keys = keys::find(path).is_some_and(|key| key.is_section() || key.shape == Shape::Properties);
         let kind = match &node.kind {
             // An empty section (all its keys commented out) overrides nothing.
             Kind::Null if holds_keys => {
@@ -165,7 +197,10 @@ impl Merge {
             // The one boolean there is: a mark, since all values are strings.
             Kind::Reported => ValueKind::Boolean(false),
             Kind::Scalar(text) => ValueKind::String(text.clone()),
-            Kind::List(items) => ValueKind::Array(items.iter().map(|item| self.value("", &item.place, item)).collect()),
+            Kind::List(items) => {
+                let item = |(index, item): (usize, &Node)| self.value(&entry_of(path, index), &item.place, item);
+                ValueKind::Array(items.iter().enumerate().map(item).collect())
+            }
             Kind::Map(entries) => {
                 self.sections.insert(path.to_owned(), (key_place.clone(), node.place.clone()));
                 ValueKind::Table(entries.iter().map(|entry| self.entry(path, entry)).collect())
@@ -227,7 +262,8 @@ impl Merge {
                 Kind::Map(entries)
             }
             ValueKind::Array(items) => {
-                Kind::List(items.into_iter().map(|item| self.restore("", item, &place).1).collect())
+                let item = |(index, item)| self.restore(&entry_of(path, index), item, &place).1;
+                Kind::List(items.into_iter().enumerate().map(item).collect())
             }
             other => Kind::Scalar(other.to_string()),
         };
@@ -247,6 +283,11 @@ impl Merge {
         self.names.insert(escaped.clone(), key.to_owned());
         escaped
     }
+}
+
+/// The path of an entry of a list; no key has one.
+fn entry_of(path: &str, index: usize) -> String {
+    format!("{path}[{index}]")
 }
 
 fn is_table(value: &Value) -> bool {

@@ -17,15 +17,15 @@ use super::source::within;
 use super::units::{parse_bytes, parse_duration, show_bytes};
 use super::yaml::{self, Kind, Node};
 use super::{
-    CommitConfig, Loaded, Request, Shared, SinkConfig, SinkOverride, SourceConfig, SourceKind, files, logs, sink,
-    source,
+    CommitConfig, Loaded, Request, Shared, SinkConfig, SinkOverride, SourceConfig, SourceKind, backfill, files, logs,
+    sink, source,
 };
 
 const MAX_NAME: usize = 50;
 const DEFAULT_BUDGET: usize = 32 << 20;
 const DEFAULT_COMMIT_BYTES: usize = 16 << 20;
-/// Relative to the working directory.
-const DEFAULT_STATE_DIR: &str = "rowcast-state";
+/// Where state is kept if `state_dir` isn't set; relative to the working directory.
+pub const DEFAULT_STATE_DIR: &str = "rowcast-state";
 
 /// Loads everything that the request names.
 ///
@@ -151,6 +151,7 @@ impl Loader<'_> {
         let sink = sink::read(root);
         let memory_budget = read_budget(root);
         let commit = read_commit(root, memory_budget);
+        let backfill = backfill::read(root, kind.as_ref().map(SourceKind::tables));
         let state_dir =
             if root.has("state_dir") { root.path("state_dir") } else { Some(PathBuf::from(DEFAULT_STATE_DIR)) };
         let (sink, delivery) = sink?;
@@ -162,6 +163,7 @@ impl Loader<'_> {
             delivery,
             memory_budget: memory_budget?,
             commit: commit?,
+            backfill: backfill?,
             state_dir: state_dir?,
         })
     }
@@ -205,7 +207,11 @@ impl Loader<'_> {
     }
 }
 
-fn parse_name(text: &str) -> Result<String, String> {
+/// Reads the name of a source.
+///
+/// # Errors
+/// Says what is expected.
+pub fn parse_name(text: &str) -> Result<String, String> {
     let legal = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
     let good = text.starts_with(legal)
         && text.len() <= MAX_NAME

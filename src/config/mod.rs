@@ -15,6 +15,7 @@
 //!
 //! It fails only with [`ConfigErrors`]; the process then ends with exit code 2.
 
+mod backfill;
 mod environment;
 mod errors;
 mod files;
@@ -35,10 +36,11 @@ mod yaml;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use backfill::{BackfillConfig, BackfillMode, BackfillTable, parse_table, table_text};
 pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, Place};
 pub use files::SHARED_FILE;
-pub use load::load;
+pub use load::{DEFAULT_STATE_DIR, load, parse_name};
 pub use logs::{LogFormat, LoggingConfig, parse_level};
 pub use sink::{Delivery, KafkaConfig, PropertyValue, SinkConfig};
 pub use source::{
@@ -106,7 +108,9 @@ pub struct SourceConfig {
     pub memory_budget: usize,
     /// When to commit.
     pub commit: CommitConfig,
-    /// The folder of checkpoint files, for sinks without transactions.
+    /// What is copied of the rows that are already there.
+    pub backfill: BackfillConfig,
+    /// The folder of the sockets of `rowcast backfill`, and of checkpoint files for sinks without transactions.
     pub state_dir: PathBuf,
 }
 

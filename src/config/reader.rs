@@ -41,6 +41,12 @@ pub(crate) struct Text {
     pub(crate) place: Place,
 }
 
+/// An entry of a list.
+pub(crate) enum Item<'a> {
+    Text(Text),
+    Section(Section<'a>),
+}
+
 impl<'a> Section<'a> {
     /// The root of a tree, which is a mapping.
     pub(crate) fn root(context: &'a Context<'a>, node: &'a Node) -> Self {
@@ -56,14 +62,23 @@ impl<'a> Section<'a> {
         &self.place
     }
 
+    /// Its path; an entry of a list has that of the list.
+    pub(crate) fn of(&self) -> &str {
+        &self.path
+    }
+
     /// Reports a mistake.
     pub(crate) fn report(&self, place: &Place, message: impl Into<String>) {
         self.context.errors.push(place, message);
     }
 
-    /// The full path of a key, for messages.
+    /// The full path of a key, for messages; the section's where the key was written as the section's short form, which only
+    /// then begins at the same place.
     pub(crate) fn full(&self, key: &str) -> String {
-        keys::join(&self.path, key)
+        match self.entry(key) {
+            Some(entry) if !self.path.is_empty() && entry.key_place == self.place => self.path.clone(),
+            _ => keys::join(&self.path, key),
+        }
     }
 
     fn entry(&self, key: &str) -> Option<&'a Entry> {
@@ -97,6 +112,16 @@ impl<'a> Section<'a> {
     /// True if the key is there at all.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.entry(key).is_some()
+    }
+
+    /// Where a key stands; where the section begins if it isn't there.
+    pub(crate) fn key_place(&self, key: &str) -> &Place {
+        self.entry(key).map_or(&self.place, |entry| &entry.key_place)
+    }
+
+    /// All keys, with their places.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&'a str, &'a Place)> {
+        self.entries.iter().map(|entry| (entry.key.as_str(), &entry.key_place))
     }
 
     /// Reports that a required key is missing.
@@ -240,6 +265,25 @@ impl<'a> Section<'a> {
                 None
             }
         }
+    }
+
+    /// A list of single values and mappings; from an environment variable, single values separated by commas.
+    pub(crate) fn items(&self, key: &str) -> Option<Vec<Item<'a>>> {
+        let path = self.full(key);
+        let Kind::List(nodes) = &self.entry(key)?.value.kind else {
+            return self.list(key).map(|texts| texts.into_iter().map(Item::Text).collect());
+        };
+        let item = |node: &'a Node| match &node.kind {
+            Kind::Map(entries) => Some(Item::Section(Section {
+                context: self.context,
+                path: path.clone(),
+                place: node.place.clone(),
+                entries,
+            })),
+            _ => self.text_of(&path, node).map(Item::Text),
+        };
+        let items: Vec<Option<Item<'a>>> = nodes.iter().map(item).collect();
+        items.into_iter().collect()
     }
 
     /// The free keys of this section with their values, in order, each key once.

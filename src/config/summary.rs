@@ -1,6 +1,7 @@
 //! The effective configuration of a source in a few lines, for `check-config`. Shows no secret.
 
 use super::SourceConfig;
+use super::backfill::{BackfillConfig, BackfillMode, BackfillTable};
 use super::sink::{PropertyValue, SinkConfig};
 use super::source::SourceKind;
 use super::units::{show_bytes, show_duration};
@@ -44,7 +45,31 @@ pub fn summary(source: &SourceConfig) -> String {
         show_duration(source.commit.interval),
         show_bytes(source.commit.max_bytes as u64)
     ));
+    lines.extend(backfill_lines(&source.backfill));
     lines.join("\n")
+}
+
+fn backfill_lines(backfill: &BackfillConfig) -> Vec<String> {
+    let what = match (backfill.mode, &backfill.tables) {
+        (BackfillMode::Never, _) => "never, unless asked for".to_owned(),
+        (mode, None) => format!("{mode}, all captured tables"),
+        (mode, Some(tables)) => {
+            let tables: Vec<String> = tables.iter().map(BackfillTable::to_string).collect();
+            format!("{mode}, {}", tables.join(", "))
+        }
+    };
+    let rate = backfill.rows_per_second.map(|rows| format!(" and {rows} rows/s")).unwrap_or_default();
+    let readers = if backfill.parallelism == 1 { "1 reader" } else { &format!("{} readers", backfill.parallelism) };
+    vec![
+        format!("  backfill: {what}"),
+        format!(
+            "          {readers} at load {}{rate}, chunks of at most {} rows; paused at a lag of {} or {}",
+            backfill.max_load,
+            backfill.chunk_rows,
+            show_duration(backfill.max_lag),
+            show_bytes(backfill.max_lag_bytes)
+        ),
+    ]
 }
 
 fn sink_lines(source: &SourceConfig) -> Vec<String> {

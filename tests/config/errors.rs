@@ -30,7 +30,7 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
         (
             "unknown key at the top",
             format!("{SHOP}zebra: 1\n"),
-            "x.yaml:12:1: unknown key `zebra`; allowed: name, source, sink, delivery, memory, commit, state_dir",
+            "x.yaml:12:1: unknown key `zebra`; allowed: name, source, sink, delivery, memory, commit, backfill, state_dir",
         ),
         (
             "key in the wrong section",
@@ -42,7 +42,7 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
             "dotted key",
             format!("{SHOP}memory.budget: 1MiB\n"),
             "x.yaml:12:1: unknown key `memory.budget`; write nested keys in lines of their own, indented; allowed: name, \
-             source, sink, delivery, memory, commit, state_dir",
+             source, sink, delivery, memory, commit, backfill, state_dir",
         ),
         (
             "key of the shared file",
@@ -106,6 +106,79 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
             "size out of range",
             format!("{SHOP}memory: {{budget: 8MiB}}\ncommit: {{max_bytes: 16MiB}}\n"),
             "x.yaml:13:21: `commit.max_bytes` is `16MiB`: expected 64KiB to 8MiB (the memory budget)",
+        ),
+        (
+            "misspelt backfill",
+            format!("{SHOP}backfill: nevr\n"),
+            "x.yaml:12:11: `backfill` is `nevr`: did you mean `never`? allowed: initial, never, initial_only",
+        ),
+        (
+            "a table to copy without the brackets of a list",
+            format!("{SHOP}backfill: public.orders\n"),
+            "x.yaml:12:11: `backfill` is `public.orders`: allowed: initial, never, initial_only; or a list of tables: \
+             [public.orders]",
+        ),
+        (
+            "misspelt key of the backfill",
+            format!("{SHOP}backfill: {{paralelism: 2}}\n"),
+            "x.yaml:12:12: unknown key `paralelism` in `backfill`; did you mean `parallelism`? allowed: mode, tables, \
+             rows_per_second, parallelism, chunk_rows, max_load, max_lag, max_lag_bytes",
+        ),
+        (
+            "a replica to read from",
+            format!("{SHOP}backfill: {{host: replica}}\n"),
+            "x.yaml:12:12: `backfill.host` isn't supported: what a replica shows can't be compared with the primary's log: \
+             PostgreSQL standbys don't say which transactions a snapshot sees, and a MySQL replica has a binlog of its own; \
+             remove `backfill.host`",
+        ),
+        (
+            "tables to copy that aren't captured, are patterns, or no tables, in short",
+            format!(
+                "{SHOP}backfill: [public.orders, public.items, public.customer_audit, public.*, x, public.orders]\n"
+            ),
+            "x.yaml:12:27: `backfill`: `public.items`: `source.tables` doesn't capture it; add it there, or take it out here\n\
+             x.yaml:12:41: `backfill`: `public.customer_audit`: `source.tables` doesn't capture it; add it there, or take it \
+             out here\n\
+             x.yaml:12:64: `backfill`: `public.*`: expected the name of one table, not a pattern; write a name with * or ? in \
+             double quotes: public.\"a*b\"\n\
+             x.yaml:12:74: `backfill`: `x`: expected schema.table, such as public.orders or public.*\n\
+             x.yaml:12:77: `backfill`: `public.orders` is there twice",
+        ),
+        (
+            "entries of the tables to copy",
+            format!(
+                "{SHOP}backfill:\n  tables:\n  - {{tabel: public.orders}}\n  - {{table: public.customer_x, where: ' '}}\n  \
+                 - {{table: public.orders, where: [a]}}\n  - public.orders\n"
+            ),
+            "x.yaml:14:5: missing key `table` in `backfill.tables`; such as {table: public.items, where: \"price > 0\"}\n\
+             x.yaml:14:6: unknown key `tabel` in an entry of `backfill.tables`; did you mean `table`? allowed: table, where\n\
+             x.yaml:15:39: `backfill.tables.where` is ` `: expected an SQL condition, such as \"price > 0\"\n\
+             x.yaml:16:35: `backfill.tables.where` must be a single value, found a list\n\
+             x.yaml:17:5: `backfill.tables`: `public.orders` is there twice",
+        ),
+        (
+            "tables to copy and never",
+            format!("{SHOP}backfill:\n  mode: never\n  tables: [public.orders]\n"),
+            "x.yaml:14:3: `backfill.tables` means nothing with `mode: never`; leave one of them out",
+        ),
+        (
+            "no table to copy",
+            format!("{SHOP}backfill: []\n"),
+            "x.yaml:12:1: `backfill` names no table; leave it out to copy all captured tables, or write `backfill: never`",
+        ),
+        (
+            "limits of the backfill out of range",
+            format!(
+                "{SHOP}backfill:\n  mode: Never\n  rows_per_second: 0\n  parallelism: 17\n  chunk_rows: 1e3\n  max_load: 0\n  \
+                 max_lag: 30\n  max_lag_bytes: 1KiB\n"
+            ),
+            "x.yaml:13:9: `backfill.mode` is `Never`: did you mean `never`? allowed: initial, never, initial_only\n\
+             x.yaml:14:20: `backfill.rows_per_second` is `0`: expected a whole number from 1 to 1000000000\n\
+             x.yaml:15:16: `backfill.parallelism` is `17`: expected a whole number from 1 to 16\n\
+             x.yaml:16:15: `backfill.chunk_rows` is `1e3`: expected a whole number from 1 to 10000000\n\
+             x.yaml:17:13: `backfill.max_load` is `0`: expected a share from 0.01 to 1, such as 0.5\n\
+             x.yaml:18:12: `backfill.max_lag` is `30`: expected a duration with a unit, such as 500ms, 10s, 1m or 1h\n\
+             x.yaml:19:18: `backfill.max_lag_bytes` is `1KiB`: expected 1MiB to 1024GiB",
         ),
         (
             "bad name",
@@ -228,9 +301,9 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
         (
             "merge key",
             format!("x: &x {{a: b}}\n{SHOP}<<: *x\n"),
-            "x.yaml:1:1: unknown key `x`; allowed: name, source, sink, delivery, memory, commit, state_dir\n\
+            "x.yaml:1:1: unknown key `x`; allowed: name, source, sink, delivery, memory, commit, backfill, state_dir\n\
              x.yaml:13:1: unknown key `<<`; YAML merge keys aren't supported, what sources share belongs in rowcast.yaml; \
-             allowed: name, source, sink, delivery, memory, commit, state_dir",
+             allowed: name, source, sink, delivery, memory, commit, backfill, state_dir",
         ),
         ("empty file", "# nothing\n".to_owned(), "x.yaml: the file is empty; it needs `name`, `source` and `sink`"),
         (
@@ -266,7 +339,7 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
                 .to_owned(),
             "x.yaml:1:7: `name` is `Shop`: expected letters a-z, digits, _ and -, at most 50, a letter or digit first\n\
              x.yaml:2:1: unknown key `suorce`; did you mean `source`? allowed: name, source, sink, delivery, memory, commit, \
-             state_dir\n\
+             backfill, state_dir\n\
              x.yaml:5:9: `source.host` is `a b`: expected a host's name or address alone\n\
              x.yaml:6:9: `source.port` is `x`: expected a number from 1 to 65535\n\
              x.yaml:8:12: `source.tables`: `a`: expected schema.table, such as public.orders or public.*\n\
@@ -314,6 +387,27 @@ fn wrong_variables_are_named_as_the_place() {
         (
             &[("ROWCAST__SOURCE__PASSWORD", "${NOT_SET}")],
             "environment variable ROWCAST__SOURCE__PASSWORD: `source.password`: environment variable `NOT_SET` is not set",
+        ),
+        (
+            &[("ROWCAST__BACKFILL", "nver")],
+            "environment variable ROWCAST__BACKFILL: `backfill.mode` is `nver`: did you mean `never`? allowed: initial, \
+             never, initial_only",
+        ),
+        (
+            &[("ROWCAST__BACKFILL", "public.orders,public.items")],
+            "environment variable ROWCAST__BACKFILL: `backfill.tables`: `public.items`: `source.tables` doesn't capture it; \
+             add it there, or take it out here",
+        ),
+        (
+            &[("ROWCAST__BACKFILL", "never"), ("ROWCAST__BACKFILL__MODE", "initial")],
+            "environment variable ROWCAST__BACKFILL__MODE: sets `backfill.mode`, as ROWCAST__BACKFILL does; remove one of \
+             them",
+        ),
+        (
+            &[("ROWCAST__BACKFILL__HOST", "replica")],
+            "environment variable ROWCAST__BACKFILL__HOST: `backfill.host` isn't supported: what a replica shows can't be \
+             compared with the primary's log: PostgreSQL standbys don't say which transactions a snapshot sees, and a MySQL \
+             replica has a binlog of its own; remove `backfill.host`",
         ),
         (
             &[("ROWCAST__LOGGING__LEVEL", "loud")],

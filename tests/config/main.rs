@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rowcast::config::{
-    ConfigErrors, Delivery, Environment, LogFormat, MysqlFlavor, Request, SinkConfig, SinkOverride, SourceConfig,
-    SourceKind, TlsMode, TopicPart, load, summary,
+    BackfillConfig, BackfillMode, ConfigErrors, Delivery, Environment, LogFormat, MysqlFlavor, Request, SinkConfig,
+    SinkOverride, SourceConfig, SourceKind, TlsMode, TopicPart, load, summary,
 };
 use secrecy::ExposeSecret;
 
@@ -290,6 +290,117 @@ fn the_summary_shows_what_is_in_effect() {
            tables: public.orders, public.customer_*, !public.customer_audit\n  \
            sink:   kafka kafka:9092, topic {name}.{schema}.{table}, with tombstones, exactly_once\n          \
                    linger.ms=5\n  \
-           memory: 32MiB; commit every 100ms or 16MiB"
+           memory: 32MiB; commit every 100ms or 16MiB\n  \
+           backfill: initial, all captured tables\n          \
+                   2 readers at load 1, chunks of at most 100000 rows; paused at a lag of 1m or 1GiB"
     );
+    let text = format!(
+        "{SHOP}backfill:\n  mode: initial_only\n  tables: [public.orders, {{table: public.customer_x, where: 'a > 0'}}]\n  \
+         parallelism: 1\n  rows_per_second: 5000\n  max_load: 0.5\n"
+    );
+    assert!(summary(&load_one(&text, &[])).ends_with(
+        "backfill: initial_only, public.orders, public.customer_x where a > 0\n          \
+                   1 reader at load 0.5 and 5000 rows/s, chunks of at most 100000 rows; paused at a lag of 1m or 1GiB"
+    ));
+    assert!(
+        summary(&load_one(SHOP, &[("ROWCAST__BACKFILL", "never")])).contains("backfill: never, unless asked for\n")
+    );
+}
+
+/// `mode: tables` of a backfill, tables as they are shown.
+fn copied(backfill: &BackfillConfig) -> String {
+    let tables =
+        backfill.tables.as_ref().map(|tables| tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    format!("{}: {}", backfill.mode, tables.as_deref().unwrap_or("all"))
+}
+
+#[test]
+fn a_backfill_is_a_word_a_list_or_a_section() {
+    let backfill = load_one(SHOP, &[]).backfill;
+    assert_eq!(
+        backfill,
+        BackfillConfig {
+            mode: BackfillMode::Initial,
+            tables: None,
+            rows_per_second: None,
+            parallelism: 2,
+            chunk_rows: 100_000,
+            max_load: 1.0,
+            max_lag: Duration::from_secs(60),
+            max_lag_bytes: 1 << 30,
+        }
+    );
+    for (written, expected) in [
+        ("backfill: initial", "initial: all"),
+        ("backfill: never", "never: all"),
+        ("backfill: initial_only", "initial_only: all"),
+        ("backfill: ${WORD}", "never: all"),
+        ("backfill:", "initial: all"),
+        ("backfill: {}", "initial: all"),
+        ("backfill: [public.customer_x, public.orders]", "initial: public.customer_x, public.orders"),
+        (
+            "backfill:\n- public.orders\n- table: public.customer_x\n  where: price > 0",
+            "initial: public.orders, public.customer_x where price > 0",
+        ),
+        ("backfill: ['public.\"customer_ä.b\"']", "initial: public.\"customer_ä.b\""),
+        (
+            "backfill: {mode: initial_only, tables: [{table: public.orders, where: \"a = 'b'\"}]}",
+            "initial_only: public.orders where a = 'b'",
+        ),
+    ] {
+        assert_eq!(
+            copied(&load_one(&format!("{SHOP}{written}\n"), &[("WORD", "never")]).backfill),
+            expected,
+            "{written}"
+        );
+    }
+    let limits = "backfill: {rows_per_second: 50000, parallelism: 16, chunk_rows: 1, max_load: 0.01, max_lag: 30s, \
+                  max_lag_bytes: 1MiB}\n";
+    let backfill = load_one(&format!("{SHOP}{limits}"), &[]).backfill;
+    assert_eq!((backfill.rows_per_second, backfill.parallelism, backfill.chunk_rows), (Some(50_000), 16, 1));
+    assert_eq!((backfill.max_lag, backfill.max_lag_bytes), (Duration::from_secs(30), 1 << 20));
+    assert!((backfill.max_load - 0.01).abs() < f64::EPSILON);
+}
+
+#[test]
+fn a_short_backfill_takes_the_place_of_mode_and_tables_and_leaves_the_limits() {
+    let shared_tables = "backfill: {mode: initial_only, tables: [public.customer_a], parallelism: 4}";
+    for (shared, source, variables, expected) in [
+        (shared_tables, "", &[][..], "initial_only: public.customer_a 4"),
+        (shared_tables, "backfill: never", &[], "never: all 4"),
+        (shared_tables, "backfill: [public.orders]", &[], "initial: public.orders 4"),
+        (shared_tables, "backfill: {mode: initial}", &[], "initial: public.customer_a 4"),
+        (
+            shared_tables,
+            "backfill: {tables: [public.orders, public.customer_b]}",
+            &[],
+            "initial_only: public.orders, public.customer_b 4",
+        ),
+        (shared_tables, "", &[("ROWCAST__BACKFILL", "never")], "never: all 4"),
+        (shared_tables, "backfill: [public.orders]", &[("ROWCAST__BACKFILL", "initial")], "initial: all 4"),
+        (
+            shared_tables,
+            "",
+            &[("ROWCAST__BACKFILL", "public.orders, public.customer_b")],
+            "initial: public.orders, public.customer_b 4",
+        ),
+        (shared_tables, "", &[("ROWCAST__BACKFILL__MODE", "initial")], "initial: public.customer_a 4"),
+        (
+            "backfill: never",
+            "backfill: [public.orders]",
+            &[("ROWCAST__BACKFILL__PARALLELISM", "4")],
+            "initial: public.orders 4",
+        ),
+        ("backfill: [public.orders]", "backfill: {parallelism: 3}", &[], "initial: public.orders 3"),
+        ("backfill: never", "backfill:", &[], "never: all 2"),
+    ] {
+        let folder = Folder::new(&[("rowcast.yaml", shared), ("a.yaml", &format!("{SHOP}{source}\n"))]);
+        let loaded = load(&folder.request(&["a.yaml"], variables)).unwrap();
+        let backfill = &loaded.sources[0].backfill;
+        assert_eq!(
+            format!("{} {}", copied(backfill), backfill.parallelism),
+            expected,
+            "{shared} | {source} | {variables:?}"
+        );
+    }
 }

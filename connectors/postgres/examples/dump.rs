@@ -7,12 +7,19 @@
 //! `SLOT=name` uses a lasting slot and publication of that name (else a temporary one), `RESUME=0/16B3748` begins
 //! there, `COUNT=n` prints nothing but the rate and ends after n changes, `TLS=require` and `CA=file` as in libpq,
 //! `CONFIRM=1` confirms what was printed.
+//!
+//! `--backfill schema.table` reads the rows that are there instead: `RANGES=n` into how many ranges it is cut, `ROWS=n` how
+//! many rows a read asks for, `WHOLE=1` reads it in one transaction, `FILTER=sql` which rows, `COUNT=1` prints the rate
+//! only.
 
 use std::env::var;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use rowcast_core::{Bump, Confirm, Event, LogPosition, Position, Source, SourceStream, TableFilter, Value};
+use rowcast_core::backfill::{ReadError, Target, What};
+use rowcast_core::{
+    Batch, Bump, Change, Confirm, Event, LogPosition, Position, Source, SourceStream, TableFilter, TableReader, Value,
+};
 use rowcast_postgres::{Options, PostgresSource, TlsMode, TlsOptions};
 
 fn setting(name: &str, default: &str) -> String {
@@ -20,7 +27,7 @@ fn setting(name: &str, default: &str) -> String {
 }
 
 fn options() -> Result<Options, Box<dyn Error>> {
-    let patterns: Vec<String> = std::env::args().skip(1).collect();
+    let patterns: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--backfill").collect();
     let user = setting("PGUSER", "postgres");
     Ok(Options {
         name: "dump".to_owned(),
@@ -61,9 +68,74 @@ fn short(value: &Value<'_>) -> String {
     }
 }
 
+fn print(batch: &Batch, change: &Change, arena: &mut Bump) -> Result<(), Box<dyn Error>> {
+    let Some(table) = batch.tables.get(change.table as usize) else { return Ok(()) };
+    println!("  {} {:?} {} fp {:x}", change.seq, change.op, table.name, table.fingerprint);
+    for (what, image) in [("before", change.before), ("after", change.after)] {
+        let Some(image) = image else { continue };
+        arena.reset();
+        let mut row = Vec::new();
+        table.decode(&batch.data, image, arena, &mut row)?;
+        for (column, value) in table.columns.iter().zip(&row) {
+            println!("    {what} {} [{} {:?}] = {}", column.name, column.native, column.ty, short(value));
+        }
+    }
+    println!("    key {:?}", table.key_columns().map(|column| &column.name).collect::<Vec<_>>());
+    Ok(())
+}
+
+/// Reads a table, all ranges one after the other.
+async fn backfill(source: &PostgresSource) -> Result<(), Box<dyn Error>> {
+    let name = std::env::args().next_back().unwrap_or_default();
+    let (qualifier, table) = name.split_once('.').ok_or("--backfill schema.table")?;
+    let target = Target { qualifier: qualifier.to_owned(), table: table.to_owned(), filter: var("FILTER").ok() };
+    let wrong = |error: ReadError| format!("{error:?}");
+    let mut reader = source.reader().await?;
+    let plan = reader.plan(&target, setting("RANGES", "16").parse()?).await.map_err(wrong)?;
+    eprintln!("{plan:?}");
+    let (quiet, rows) = (var("COUNT").is_ok(), setting("ROWS", "50000").parse()?);
+    let (mut count, mut bytes, mut reads, mut pieces) = (0, 0, 0_u64, 0_u64);
+    let (began, mut arena) = (Instant::now(), Bump::new());
+    let ranges = if var("WHOLE").is_ok() { vec![None] } else { plan.ranges.into_iter().map(Some).collect() };
+    for mut range in ranges {
+        loop {
+            let what = range.as_deref().map_or(What::Whole, What::Range);
+            let reading = reader.begin(&target, what, rows).await.map_err(wrong)?;
+            reads += 1;
+            if !quiet {
+                println!("{what:?}: {reading:?}");
+            }
+            let mut rest = None;
+            while let Some(piece) = reader.next().await.map_err(wrong)? {
+                count += piece.rows;
+                bytes += piece.batch.data.len();
+                pieces += 1;
+                for event in &piece.batch.events {
+                    if let (false, Event::Change(change)) = (quiet, event) {
+                        print(&piece.batch, change, &mut arena)?;
+                    }
+                }
+                rest = piece.rest;
+            }
+            reader.end().await.map_err(wrong)?;
+            match rest {
+                Some(rest) => range = Some(rest),
+                None => break,
+            }
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let rate = count as f64 / seconds;
+    println!("{count} rows, {bytes} bytes, {pieces} pieces, {reads} reads, {seconds:.2} s, {rate:.0}/s");
+    Ok(())
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let source = PostgresSource::new(options()?)?;
+    if std::env::args().any(|argument| argument == "--backfill") {
+        return backfill(&source).await;
+    }
     let resume = match var("RESUME") {
         Ok(text) => Some(Position::boundary(LogPosition::parse("lsn", &text)?)),
         Err(_) => None,
@@ -101,26 +173,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 continue;
             }
             match event {
-                Event::Change(change) => {
-                    let Some(table) = batch.tables.get(change.table as usize) else { continue };
-                    println!("  {} {:?} {} fp {:x}", change.seq, change.op, table.name, table.fingerprint);
-                    for (what, image) in [("before", change.before), ("after", change.after)] {
-                        let Some(image) = image else { continue };
-                        arena.reset();
-                        let mut row = Vec::new();
-                        table.decode(&batch.data, image, &arena, &mut row)?;
-                        for (column, value) in table.columns.iter().zip(&row) {
-                            println!(
-                                "    {what} {} [{} {:?}] = {}",
-                                column.name,
-                                column.native,
-                                column.ty,
-                                short(value)
-                            );
-                        }
-                    }
-                    println!("    key {:?}", table.key_columns().map(|column| &column.name).collect::<Vec<_>>());
-                }
+                Event::Change(change) => print(&batch, change, &mut arena)?,
                 Event::Message(message) => println!(
                     "  {} message {} {}",
                     message.seq,

@@ -3,7 +3,7 @@
 //! The publication comes before the slot: pgoutput looks it up in the catalog as of each decoded change, so WAL from
 //! before its creation can't be decoded with it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rowcast_core::{Confirm, LogPosition, Lsn, Opened, Position, Source, SourceError, SourceInfo};
@@ -16,7 +16,7 @@ use crate::catalog::tables::CapturedTable;
 use crate::catalog::{Catalog, publication, server, slot, tables};
 use crate::error::Target;
 use crate::pgoutput::assembler::Assembler;
-use crate::replication::connection::{Connection, Rows, literal, quote};
+use crate::replication::connection::{Connection, Purpose, Rows, literal, quote};
 use crate::replication::feedback::{self, Feedback, Shared};
 use crate::session;
 use crate::stream::{Parts, PostgresStream};
@@ -31,6 +31,8 @@ const CREATE_SLOT: Duration = Duration::from_secs(120);
 pub struct PostgresSource {
     options: Options,
     target: Target,
+    /// The publication that the stream has: a peek may have one of its own. Readers read what it publishes.
+    publication: Mutex<String>,
 }
 
 impl PostgresSource {
@@ -51,7 +53,8 @@ impl PostgresSource {
                 .definite(format!("`{}` can't be the name of a publication", options.publication))
                 .repair("set `source.publication` to a name of 1 to 63 bytes"));
         }
-        Ok(Self { options, target })
+        let publication = Mutex::new(options.publication.clone());
+        Ok(Self { options, target, publication })
     }
 
     /// The whole way, on connections that are open. `drop_publication` is filled as soon as there is one to drop.
@@ -78,7 +81,7 @@ impl PostgresSource {
             (options.slot.clone(), options.publication.clone())
         };
 
-        let mut connection = Connection::connect(options, &self.target).await?;
+        let mut connection = Connection::connect(options, &self.target, Purpose::Replication).await?;
         let identity = identify(&mut connection, options.connect_timeout).await?;
         let start = if options.temporary {
             create_slot(&mut connection, &slot_name, true).await?
@@ -207,7 +210,9 @@ impl Source for PostgresSource {
     type Reader = PostgresReader;
 
     async fn reader(&self) -> Result<PostgresReader, SourceError> {
-        Ok(PostgresReader)
+        let publication =
+            self.publication.lock().map_or_else(|poisoned| poisoned.into_inner().clone(), |it| it.clone());
+        PostgresReader::connect(&self.options, &self.target, publication).await
     }
 
     async fn open(&self, resume: Option<&Position>) -> Result<Opened<PostgresStream, PostgresConfirm>, SourceError> {
@@ -235,6 +240,9 @@ impl Source for PostgresSource {
             }
         };
 
+        if let Ok(mut publication) = self.publication.lock() {
+            publication.clone_from(&ready.publication_name);
+        }
         tracing::debug!(role = ready.server.role, slot = ready.slot_name, start = %ready.start, "stream started");
         let streaming = ready.connection.into_streaming();
         // the checkpoint is durable, so the server may know it at once

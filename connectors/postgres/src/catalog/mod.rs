@@ -53,16 +53,21 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
+    /// One that connects when it is first used.
+    pub(crate) fn new(options: &Options, target: &Target) -> Self {
+        Self { options: options.clone(), target: target.clone(), session: None }
+    }
+
     /// Connects.
     pub(crate) async fn connect(options: &Options, target: &Target) -> Result<Self, SourceError> {
-        let mut catalog = Self { options: options.clone(), target: target.clone(), session: None };
+        let mut catalog = Self::new(options, target);
         catalog.client().await?;
         Ok(catalog)
     }
 
     /// Another one for the same server, which connects when it is first used.
     pub(crate) fn reconnecting(&self) -> Self {
-        Self { options: self.options.clone(), target: self.target.clone(), session: None }
+        Self::new(&self.options, &self.target)
     }
 
     pub(crate) fn target(&self) -> &Target {
@@ -142,9 +147,12 @@ impl Catalog {
         const DOING: &str = "looking a table up in the catalog";
         let mut facts = CatalogFacts::default();
         for row in self.query(DOING, KEYS, &[&relation.id]).await? {
-            let columns: Vec<String> = row.get(2);
+            let columns: Vec<String> = row.get(3);
             if row.get(0) {
                 facts.primary_key.clone_from(&columns);
+            }
+            if row.get(2) && facts.unique_key.is_empty() {
+                facts.unique_key.clone_from(&columns);
             }
             if row.get(1) {
                 facts.identity_index = columns;
@@ -187,13 +195,20 @@ impl Catalog {
     }
 }
 
-/// Key columns in key order: of the primary key, and of the replica identity's index.
+/// Key columns in key order: of the primary key, of the replica identity's index, and of the unique indexes that tell
+/// every row apart, by name (an oid would be another one after a dump and restore).
 const KEYS: &str = "\
-    SELECT i.indisprimary, i.indisreplident, ARRAY(\
-        SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, position) \
-        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number \
-        WHERE k.position <= i.indnkeyatts ORDER BY k.position) \
-    FROM pg_index i WHERE i.indrelid = $1 AND (i.indisprimary OR i.indisreplident)";
+    SELECT k.indisprimary, k.indisreplident, k.tells_apart, k.columns FROM (\
+        SELECT i.indisprimary, i.indisreplident, c.relname, \
+            i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL \
+                AND NOT EXISTS (SELECT FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, position) \
+                    LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number \
+                    WHERE k.position <= i.indnkeyatts AND a.attnotnull IS NOT TRUE) AS tells_apart, \
+            ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, position) \
+                JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number \
+                WHERE k.position <= i.indnkeyatts ORDER BY k.position) AS columns \
+        FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = $1) k \
+    WHERE k.indisprimary OR k.indisreplident OR k.tells_apart ORDER BY k.relname COLLATE \"C\"";
 
 /// A type that is gone gives NULL from a join, so it isn't joined: it just has no row.
 const NAMES: &str = "\

@@ -1,8 +1,8 @@
 //! A Relation message into a [`Table`]: column types, key, and the plan that decodes its rows.
 //!
 //! The message says names, type oids and which columns are the replica identity. The rest is the catalog's: what
-//! a user-defined type is, the order of a composite key, the primary key behind `REPLICA IDENTITY FULL`. The
-//! catalog describes the table as it is *now*; where it doesn't fit the message, which describes it as of the
+//! a user-defined type is, the order of a composite key, the key behind `REPLICA IDENTITY FULL` (the primary key, else
+//! a unique index that tells every row apart). The catalog describes the table as it is *now*; where it doesn't fit the message, which describes it as of the
 //! change, the message is believed.
 //!
 //! Nullability isn't in the message, so it stays unknown.
@@ -27,6 +27,9 @@ pub(crate) struct CatalogFacts {
     pub(crate) primary_key: Vec<String>,
     /// Columns of the replica identity's index in key order; empty if there is none.
     pub(crate) identity_index: Vec<String>,
+    /// Columns, in key order, of the first index by name that tells every row apart: unique, valid, checked at once, over
+    /// all rows, of columns that can't be NULL. Empty if there is none.
+    pub(crate) unique_key: Vec<String>,
 }
 
 /// Whether the message alone doesn't say everything.
@@ -52,7 +55,10 @@ fn key(relation: &Relation, facts: &CatalogFacts) -> Vec<usize> {
     };
     match relation.replica_identity {
         // all columns are flagged with `full`, none with `nothing`: only the catalog knows the key
-        b'f' | b'n' => indexes(&facts.primary_key).unwrap_or_default(),
+        b'f' | b'n' => {
+            let names = if facts.primary_key.is_empty() { &facts.unique_key } else { &facts.primary_key };
+            indexes(names).unwrap_or_default()
+        }
         identity => {
             let names = if identity == b'i' { &facts.identity_index } else { &facts.primary_key };
             let (ordered, flagged) = (indexes(names).unwrap_or_default(), flagged());
@@ -121,6 +127,16 @@ mod tests {
     fn full_identity_has_the_primary_key_or_none() {
         assert_eq!(key(&relation(b'f', [true; 3]), &facts(&["b"])), [1]);
         assert_eq!(key(&relation(b'f', [true; 3]), &facts(&[])), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn full_identity_without_a_primary_key_has_a_unique_index_as_key() {
+        let unique =
+            |primary: &[&str]| CatalogFacts { unique_key: vec!["c".to_owned(), "b".to_owned()], ..facts(primary) };
+        assert_eq!(key(&relation(b'f', [true; 3]), &unique(&[])), [2, 1]);
+        assert_eq!(key(&relation(b'f', [true; 3]), &unique(&["a"])), [0]);
+        // where the message says what the key is, it is believed
+        assert_eq!(key(&relation(b'd', [true, false, false]), &unique(&[])), [0]);
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! A replication connection up to the start of the stream: log in, simple queries, START_REPLICATION.
+//! Our own connection, up to the start of a stream of any kind: log in, simple queries, START_REPLICATION.
+//!
+//! Both kinds of session have the same settings where these decide how values are written.
 //!
 //! Every step is bounded by the time-out of the source. An ErrorResponse is an error with the server's words;
 //! after one inside a query the connection is usable again (ReadyForQuery is awaited).
@@ -125,7 +127,16 @@ impl Wired {
 /// What a query came to: rows, or the server's error with the connection still usable.
 pub(crate) type Answer<T> = Result<Result<T, ServerError>, SourceError>;
 
-/// A logged-in replication connection that doesn't stream yet.
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// `replication=database`.
+    Replication,
+    /// An ordinary session that reads tables.
+    Reading,
+}
+
+/// A logged-in connection that doesn't stream yet.
 #[derive(Debug)]
 pub(crate) struct Connection {
     wired: Wired,
@@ -140,8 +151,8 @@ pub(crate) struct Streaming {
 }
 
 impl Connection {
-    /// Connects and logs in with `replication=database`.
-    pub(crate) async fn connect(options: &Options, target: &Target) -> Result<Self, SourceError> {
+    /// Connects and logs in.
+    pub(crate) async fn connect(options: &Options, target: &Target, purpose: Purpose) -> Result<Self, SourceError> {
         let connecting = tls::connect(options, target);
         let stream = tokio::time::timeout(options.connect_timeout, connecting)
             .await
@@ -153,14 +164,20 @@ impl Connection {
             timeout: options.connect_timeout,
         };
         let name = session::application_name(&options.name);
+        let reading = format!("{} {}", session::OPTIONS, session::READING);
+        let (settings, kind) = match purpose {
+            Purpose::Replication => (session::OPTIONS, Some(("replication", "database"))),
+            Purpose::Reading => (reading.as_str(), None),
+        };
         let parameters = [
             ("user", options.user.as_str()),
             ("database", options.database.as_str()),
-            ("replication", "database"),
             ("application_name", name.as_str()),
             ("client_encoding", "UTF8"),
-            ("options", session::OPTIONS),
-        ];
+            ("options", settings),
+        ]
+        .into_iter()
+        .chain(kind);
         wired.send(|buf| frontend::startup_message(parameters, buf)).await?;
         auth::log_in(&mut wired, options).await?;
         match wired.receive("starting a session").await? {
@@ -213,7 +230,7 @@ impl Connection {
         }
     }
 
-    /// Takes the connection apart, after [`Connection::start`].
+    /// Takes the connection apart: after [`Connection::start`], or between queries.
     pub(crate) fn into_streaming(self) -> Streaming {
         let (read, write) = tokio::io::split(self.wired.stream);
         Streaming { read, write, buf: self.wired.buf }
@@ -221,7 +238,7 @@ impl Connection {
 }
 
 /// A DataRow: number of columns, then for each a length (-1 for NULL) and text.
-fn data_row(body: &[u8]) -> Option<Vec<Option<String>>> {
+pub(crate) fn data_row(body: &[u8]) -> Option<Vec<Option<String>>> {
     let mut wire = Wire::new(body);
     let mut row = Vec::new();
     for _ in 0..wire.u16()? {

@@ -1,18 +1,24 @@
-//! A pgoutput tuple into one value per column.
+//! A row into one value per column: a pgoutput tuple, or a DataRow of a query.
 //!
 //! `TupleData`: number of columns (2 bytes), then for each a kind: `n` NULL, `u` unchanged TOAST (the value was
 //! neither changed nor logged), `t` a length (4 bytes) and text. A key-only tuple (`K`) has NULL for every
 //! column that isn't of the replica identity: these are Absent, not NULL.
+//!
+//! `DataRow`: number of columns (2 bytes), then for each a length (4 bytes, -1 for NULL) and text. The backfill's have one
+//! column more than the table, the row's place (`ctid`), which isn't looked at here.
 
 use rowcast_core::{Bump, DecodeError, Image, RowDecoder, Value};
 
 use super::{Plan, scalar};
+use crate::replication::connection::literal;
 use crate::wire::Wire;
 
 /// The tuple holds all columns.
 pub(crate) const SHAPE_FULL: u32 = 0;
 /// The tuple holds the columns of the replica identity only.
 pub(crate) const SHAPE_KEY: u32 = 1;
+/// A DataRow with the table's columns and one more.
+pub(crate) const SHAPE_DATA_ROW: u32 = 2;
 
 /// The plan of one column.
 #[derive(Debug)]
@@ -26,6 +32,65 @@ pub(crate) struct ColumnPlan {
 #[derive(Debug)]
 pub(crate) struct RowPlan(pub(crate) Vec<ColumnPlan>);
 
+fn truncated() -> DecodeError {
+    DecodeError::row("a tuple that ends before its last column")
+}
+
+impl RowPlan {
+    fn decode_data_row<'a>(
+        &'a self,
+        bytes: &'a [u8],
+        arena: &'a Bump,
+        row: &mut Vec<Value<'a>>,
+    ) -> Result<(), DecodeError> {
+        let mut wire = Wire::new(bytes);
+        let count = usize::from(wire.u16().ok_or_else(truncated)?);
+        if count != self.0.len() + 1 {
+            return Err(DecodeError::row(format!("{count} values for a table of {} columns and ctid", self.0.len())));
+        }
+        row.reserve(self.0.len());
+        for (index, column) in self.0.iter().enumerate() {
+            row.push(match usize::try_from(wire.i32().ok_or_else(truncated)?) {
+                Ok(length) => {
+                    let text = wire.take(length).ok_or_else(truncated)?;
+                    scalar::value(&column.plan, text, arena).map_err(|what| DecodeError::column(index, what))?
+                }
+                Err(_) => Value::Null,
+            });
+        }
+        Ok(())
+    }
+
+    /// The text of each column that the image has; none for NULL and for what it lacks.
+    fn texts<'a>(&self, bytes: &'a [u8], shape: u32) -> Option<Vec<Option<&'a [u8]>>> {
+        let mut wire = Wire::new(bytes);
+        let count = usize::from(wire.u16()?);
+        if count != self.0.len() + usize::from(shape == SHAPE_DATA_ROW) {
+            return None;
+        }
+        let mut texts = Vec::with_capacity(self.0.len());
+        for column in &self.0 {
+            let text = match shape {
+                SHAPE_DATA_ROW => match usize::try_from(wire.i32()?) {
+                    Ok(length) => Some(wire.take(length)?),
+                    Err(_) => None,
+                },
+                _ => match wire.u8()? {
+                    b't' => {
+                        let length = wire.u32()?;
+                        let text = wire.take(length as usize)?;
+                        (shape != SHAPE_KEY || column.identity).then_some(text)
+                    }
+                    b'n' | b'u' => None,
+                    _ => return None,
+                },
+            };
+            texts.push(text);
+        }
+        Some(texts)
+    }
+}
+
 impl RowDecoder for RowPlan {
     fn decode<'a>(
         &'a self,
@@ -34,7 +99,9 @@ impl RowDecoder for RowPlan {
         arena: &'a Bump,
         row: &mut Vec<Value<'a>>,
     ) -> Result<(), DecodeError> {
-        let truncated = || DecodeError::row("a tuple that ends before its last column");
+        if image.shape == SHAPE_DATA_ROW {
+            return self.decode_data_row(image.span.of(data), arena, row);
+        }
         let mut wire = Wire::new(image.span.of(data));
         let count = usize::from(wire.u16().ok_or_else(truncated)?);
         if count != self.0.len() {
@@ -65,14 +132,21 @@ impl RowDecoder for RowPlan {
         Ok(())
     }
 
-    fn literals(&self, _: &[u8], _: Image, _: &[usize]) -> Option<Vec<String>> {
-        None
+    /// Strings without a type, which the server takes for the type of the column that they are compared to. The text of
+    /// every type's output function is what its input function reads. For sessions with `standard_conforming_strings`.
+    fn literals(&self, data: &[u8], image: Image, columns: &[usize]) -> Option<Vec<String>> {
+        let texts = self.texts(image.span.of(data), image.shape)?;
+        let literal_of = |index: &usize| {
+            let text = (*texts.get(*index)?)?;
+            std::str::from_utf8(text).ok().filter(|text| !text.contains('\0')).map(literal)
+        };
+        columns.iter().map(literal_of).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use rowcast_core::Span;
 
@@ -100,6 +174,44 @@ mod tests {
         decode(b"\0\x03t\0\0\0\x017nn", SHAPE_KEY, |row| {
             assert_eq!(row.unwrap(), [Value::Int(7), Value::Absent, Value::Absent]);
         });
+    }
+
+    #[test]
+    fn a_data_row_has_one_column_more_than_the_table() {
+        decode(b"\0\x04\0\0\0\x017\xff\xff\xff\xff\0\0\0\x01x\0\0\0\x05(0,1)", SHAPE_DATA_ROW, |row| {
+            assert_eq!(row.unwrap(), [Value::Int(7), Value::Null, Value::Text("x")]);
+        });
+        for bytes in [
+            &b""[..],
+            b"\0\x03\0\0\0\x017\xff\xff\xff\xff\xff\xff\xff\xff",
+            b"\0\x04\0\0\0\x017",
+            b"\0\x04\0\0\0\x01x\xff\xff\xff\xff\xff\xff\xff\xff",
+            b"\0\x04\x7f\xff\xff\xff7",
+        ] {
+            decode(bytes, SHAPE_DATA_ROW, |row| assert!(row.is_err(), "{bytes:?}"));
+        }
+    }
+
+    #[test]
+    fn literals_are_the_servers_own_text_in_quotes() {
+        let literals = |bytes: &[u8], shape, columns: &[usize]| {
+            plan().literals(bytes, Image { span: Span::new(0, bytes.len()).unwrap(), shape }, columns)
+        };
+        let strings = |texts: &[&str]| Some(texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        let tuple = b"\0\x03t\0\0\0\x017nt\0\0\0\x04i\\'s";
+        assert_eq!(literals(tuple, SHAPE_FULL, &[2, 0]), strings(&["'i\\''s'", "'7'"]));
+        assert_eq!(literals(tuple, SHAPE_FULL, &[1]), None);
+        assert_eq!(literals(tuple, SHAPE_KEY, &[0]), strings(&["'7'"]));
+        assert_eq!(literals(tuple, SHAPE_KEY, &[2]), None);
+        assert_eq!(literals(tuple, SHAPE_FULL, &[3]), None);
+        assert_eq!(literals(b"\0\x03unn", SHAPE_FULL, &[0]), None);
+        let data_row = b"\0\x04\0\0\0\x017\xff\xff\xff\xff\0\0\0\x01x\0\0\0\x05(0,1)";
+        assert_eq!(literals(data_row, SHAPE_DATA_ROW, &[0, 2]), strings(&["'7'", "'x'"]));
+        assert_eq!(literals(data_row, SHAPE_DATA_ROW, &[1]), None);
+        for end in 0..tuple.len() {
+            assert_eq!(literals(&tuple[..end], SHAPE_FULL, &[0]), None);
+        }
+        assert_eq!(literals(b"\0\x03t\0\0\0\x01\xffnn", SHAPE_FULL, &[0]), None);
     }
 
     #[test]

@@ -1,0 +1,267 @@
+//! Held events: what the stream says of a table without a key while the table is copied.
+//!
+//! Such a table is read whole, in one transaction. Events that this read sees are in its rows already and are left out; all
+//! others are kept in a file, in order, and published behind the last row. The file is in `state_dir`, has no name (so that nothing
+//! is left behind by a crash), and is dropped when it is empty. A crash loses nothing: the copy of such a table begins anew with a
+//! later read.
+//!
+//! Memory: a few dozen bytes per transaction until the stream has passed the read's bound, and one slice of events. Fails
+//! transiently when the disk is full.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rowcast_core::Transaction;
+use rowcast_core::backfill::{Offset, Reading, Sight};
+
+use crate::error::RunError;
+use crate::pipeline::{Destination, Encoded, Record};
+
+/// Bytes of records that are published at once.
+const SLICE: usize = 256 << 10;
+
+/// The held events of one table.
+#[derive(Debug)]
+pub struct Hold {
+    folder: PathBuf,
+    write: BufWriter<File>,
+    read: BufReader<File>,
+    written: u64,
+    replayed: u64,
+    destinations: Vec<Arc<Destination>>,
+    /// Number of the transaction in progress.
+    current: u64,
+    /// The transaction in progress has an event here.
+    touched: bool,
+    /// Transactions whose sight isn't final.
+    undecided: Vec<(u64, Arc<Transaction>, Offset)>,
+    /// Transactions that the read sees.
+    seen: HashSet<u64>,
+    reading: Option<Arc<Reading>>,
+}
+
+impl Hold {
+    /// An empty one with a file in `folder`.
+    ///
+    /// # Errors
+    /// Transient, if the file can't be made.
+    pub fn new(folder: &Path) -> Result<Self, RunError> {
+        let failed = |error: std::io::Error| failed(folder, &error);
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        let file = tempfile::tempfile_in(folder).map_err(failed)?;
+        let again = file.try_clone().map_err(failed)?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            write: BufWriter::new(file),
+            read: BufReader::new(again),
+            written: 0,
+            replayed: 0,
+            destinations: Vec::new(),
+            current: 0,
+            touched: false,
+            undecided: Vec::new(),
+            seen: HashSet::new(),
+            reading: None,
+        })
+    }
+
+    /// Keeps a record of the transaction in progress.
+    ///
+    /// # Errors
+    /// Transient, if it can't be written.
+    pub fn push(&mut self, encoded: &Encoded, record: &Record) -> Result<(), RunError> {
+        let Some(destination) = encoded.destinations.get(record.destination as usize) else { return Ok(()) };
+        let index = self.destinations.iter().position(|known| Arc::ptr_eq(known, destination)).unwrap_or_else(|| {
+            self.destinations.push(Arc::clone(destination));
+            self.destinations.len() - 1
+        });
+        let bytes = |range: &Option<std::ops::Range<usize>>| {
+            range.clone().and_then(|range| encoded.buf.get(range)).unwrap_or(&[])
+        };
+        let (key, value) = (bytes(&record.key), bytes(&record.value));
+        let flags = u32::from(record.key.is_some())
+            | u32::from(record.value.is_some()) << 1
+            | u32::from(record.to_all_partitions) << 2;
+        let mut head = [0_u8; HEAD];
+        let fields = [self.current, u64::from(flags), index as u64, key.len() as u64, value.len() as u64];
+        for (place, field) in head.chunks_exact_mut(8).zip(fields) {
+            place.copy_from_slice(&field.to_le_bytes());
+        }
+        self.touched = true;
+        let at = self.written;
+        let written = self.write.seek(SeekFrom::Start(at)).and_then(|_| {
+            self.write.write_all(&head)?;
+            self.write.write_all(key)?;
+            self.write.write_all(value)
+        });
+        written.map_err(|error| failed(&self.folder, &error))?;
+        self.written += (HEAD + key.len() + value.len()) as u64;
+        Ok(())
+    }
+
+    /// The transaction in progress ended.
+    pub fn commit(&mut self, transaction: &Arc<Transaction>, end: Offset) {
+        if std::mem::take(&mut self.touched) {
+            let number = self.current;
+            match &self.reading {
+                // behind the bound nothing is seen
+                Some(reading) if end > reading.bound => {}
+                _ => self.undecided.push((number, Arc::clone(transaction), end)),
+            }
+        }
+        self.current += 1;
+    }
+
+    /// The stream has passed the bound of the read of which this is the first piece to be published. False if nobody can tell
+    /// whether it sees one of the transactions here: then it must be read again.
+    pub fn decide(&mut self, reading: &Arc<Reading>) -> bool {
+        if self.reading.as_ref().is_some_and(|known| Arc::ptr_eq(known, reading)) {
+            return true;
+        }
+        let sights: Vec<(u64, Sight)> =
+            self.undecided.iter().map(|(number, transaction, end)| (*number, reading.sight(transaction, *end))).collect();
+        if sights.iter().any(|(_, sight)| *sight == Sight::Unknown) {
+            return false;
+        }
+        self.seen.clear();
+        self.seen.extend(sights.iter().filter(|(_, sight)| *sight == Sight::Seen).map(|(number, _)| *number));
+        self.undecided.clear();
+        self.reading = Some(Arc::clone(reading));
+        true
+    }
+
+    /// Everything is published.
+    pub fn is_empty(&self) -> bool {
+        self.replayed >= self.written
+    }
+
+    /// The next events to be published; none if there are no more. Between transactions.
+    ///
+    /// # Errors
+    /// Transient, if the file can't be read.
+    pub fn next(&mut self) -> Result<Option<Encoded>, RunError> {
+        let mut out = Encoded { destinations: self.destinations.clone(), ..Encoded::default() };
+        let at = self.replayed;
+        let result = self.write.flush().and_then(|()| self.read.seek(SeekFrom::Start(at))).and_then(|_| {
+            while out.buf.len() < SLICE && self.replayed < self.written {
+                self.take(&mut out)?;
+            }
+            Ok(())
+        });
+        result.map_err(|error| failed(&self.folder, &error))?;
+        // the writer goes on where it was: both handles share one offset
+        Ok(if out.records.is_empty() && self.is_empty() { None } else { Some(out) })
+    }
+
+    fn take(&mut self, out: &mut Encoded) -> std::io::Result<()> {
+        let mut head = [0_u8; HEAD];
+        self.read.read_exact(&mut head)?;
+        let mut fields = head.chunks_exact(8).map(|field| u64::from_le_bytes(field.try_into().unwrap_or_default()));
+        let mut field = || fields.next().unwrap_or_default();
+        let (number, flags, destination, key, value) = (field(), field(), field(), field() as usize, field() as usize);
+        self.replayed += (HEAD + key + value) as u64;
+        if self.seen.contains(&number) {
+            return self.read.seek_relative((key + value) as i64);
+        }
+        let start = out.buf.len();
+        out.buf.resize(start + key + value, 0);
+        if let Some(space) = out.buf.get_mut(start..) {
+            self.read.read_exact(space)?;
+        }
+        let middle = start + key;
+        out.records.push(Record {
+            destination: destination as u32,
+            key: (flags & 1 != 0).then_some(start..middle),
+            value: (flags & 2 != 0).then_some(middle..middle + value),
+            to_all_partitions: flags & 4 != 0,
+        });
+        Ok(())
+    }
+}
+
+/// Five numbers in front of a record's bytes.
+const HEAD: usize = 40;
+
+fn failed(folder: &Path, error: &std::io::Error) -> RunError {
+    RunError::transient(format!(
+        "can't keep the events of a table without a key that is being copied in {}: {error}; repair: make room there, or set \
+         `state_dir` to a folder with room",
+        folder.display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use rowcast_core::backfill::Snapshot;
+    use rowcast_core::{Lsn, Mark};
+
+    use super::*;
+    use crate::pipeline::Destination;
+
+    fn transaction(xid: u32) -> Arc<Transaction> {
+        let mark = Mark::Lsn(Lsn(1));
+        Arc::new(Transaction { id: xid.to_string(), xid: Some(xid), pos: xid.to_string(), mark, commit_us: 0 })
+    }
+
+    fn event(text: &str) -> Encoded {
+        let destination = Destination::plain("t");
+        let record = Record { destination: 0, key: None, value: Some(0..text.len()), to_all_partitions: false };
+        Encoded {
+            buf: text.as_bytes().to_vec(),
+            records: vec![record],
+            destinations: vec![destination],
+            ..Encoded::default()
+        }
+    }
+
+    fn reading(xmax: u64) -> Arc<Reading> {
+        let snapshot = Snapshot::Xids { xmin: xmax, xmax, running: vec![] };
+        Arc::new(Reading { snapshot, bound: Offset { file: 0, byte: 25 }, pos: String::new(), now_us: 0 })
+    }
+
+    fn all(hold: &mut Hold) -> Vec<String> {
+        let mut found = Vec::new();
+        while let Some(slice) = hold.next().unwrap() {
+            for record in &slice.records {
+                let bytes = slice.buf.get(record.value.clone().unwrap()).unwrap();
+                found.push(String::from_utf8(bytes.to_vec()).unwrap());
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn what_the_read_sees_is_left_out_and_the_rest_keeps_its_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut hold = Hold::new(folder.path()).unwrap();
+        for (xid, end) in [(1, 10), (2, 20), (3, 30)] {
+            let encoded = event(&format!("event {xid}"));
+            hold.push(&encoded, encoded.records.first().unwrap()).unwrap();
+            hold.commit(&transaction(xid), Offset { file: 0, byte: end });
+        }
+        assert!(hold.decide(&reading(2)));
+        assert_eq!(all(&mut hold), ["event 2", "event 3"]);
+        assert!(hold.is_empty());
+        let encoded = event("later");
+        hold.push(&encoded, encoded.records.first().unwrap()).unwrap();
+        hold.commit(&transaction(4), Offset { file: 0, byte: 40 });
+        assert_eq!(all(&mut hold), ["later"]);
+    }
+
+    #[test]
+    fn a_read_of_which_nobody_can_tell_what_it_sees_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut hold = Hold::new(folder.path()).unwrap();
+        let encoded = event("x");
+        hold.push(&encoded, encoded.records.first().unwrap()).unwrap();
+        hold.commit(&transaction(1), Offset { file: 0, byte: 10 });
+        let snapshot = Snapshot::AtLeast(rowcast_core::GtidSet::default());
+        let unknown = Arc::new(Reading { snapshot, ..Reading::clone(&reading(1)) });
+        assert!(!hold.decide(&unknown));
+        assert!(hold.decide(&reading(1)));
+    }
+}

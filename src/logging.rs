@@ -156,9 +156,10 @@ impl Write for LogWriter {
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let shown = STATUS_LINE.lock().unwrap_or_else(PoisonError::into_inner);
-        match (shown.as_deref(), status_line_width()) {
-            (Some(text), Some(width)) => io::stderr().write_all(&redrawn(true, bytes, Some(text), width)),
-            _ => io::stderr().write_all(bytes),
+        // Without a status line this is the standard error and nothing else; the terminal isn't even asked for its width.
+        match shown.as_deref().and_then(|text| Some((text, status_line_width()?))) {
+            Some((text, width)) => io::stderr().write_all(&redrawn(true, bytes, Some(text), width)),
+            None => io::stderr().write_all(bytes),
         }
     }
 

@@ -91,6 +91,7 @@ impl Command {
         match self {
             Self::Backfill { qualifier, table, filter, keys } => {
                 let rows = match (filter, keys) {
+                    (_, Some(keys)) if keys.len() == 1 => " (1 key)".to_owned(),
                     (_, Some(keys)) => format!(" ({} keys)", keys.len()),
                     (Some(_), None) => " (some rows)".to_owned(),
                     (None, None) => String::new(),
@@ -385,7 +386,7 @@ async fn request(read: impl tokio::io::AsyncRead + Unpin) -> Result<Option<Comma
     if line.is_empty() {
         return Ok(None);
     }
-    // serde's messages quote words of the request; keys and conditions stay between operator and daemon, which logs none.
+    // serde's message may quote the request; it goes back to the operator and into no log.
     serde_json::from_slice(&line).map(Some).map_err(|error| format!("the request isn't understood: {error}"))
 }
 

@@ -211,7 +211,7 @@ mod tests {
             bytes: 310_400_000,
             estimated_rows: Some(5_000_000),
             percent: Some(24.68),
-            rows_per_second: 85_000.4,
+            rows_per_second: 85_000.2,
             seconds_left: Some(44),
             dropped: 12,
             reread: 0,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::backfill::{self, BackfillArgs};
 use crate::config::{Environment, LogFormat, LoggingConfig, Request, SinkOverride, parse_level};
 
 const EXAMPLES: &str = "\
@@ -11,6 +12,7 @@ Examples:
   rowcast run config/sources/shop-postgres.yaml --to stdout   see events as lines, no Kafka needed
   rowcast run config                                          all sources of a folder
   rowcast check-config config                                 find mistakes, show what is in effect
+  rowcast backfill shop public.orders                         copy a table again, beside the stream
   ROWCAST__SINK__BROKERS=kafka:9092 rowcast run config        override a key for all sources
 
 Files:
@@ -72,6 +74,9 @@ pub enum Command {
     /// Check the configuration and show what is in effect, without secrets
     #[command(after_help = CHECK_EXAMPLES)]
     CheckConfig(CheckConfigArgs),
+    /// Ask a running daemon to copy a table, and how its copies are getting on
+    #[command(after_help = backfill::EXAMPLES)]
+    Backfill(BackfillArgs),
     /// Ask a running daemon's status file whether all sources are streaming: exit code 0 if so, else 1
     Health(HealthArgs),
 }
@@ -194,9 +199,12 @@ mod tests {
 
     #[test]
     fn help_has_examples_and_exit_codes() {
-        for arguments in
-            [&["rowcast", "--help"][..], &["rowcast", "run", "--help"], &["rowcast", "check-config", "--help"]]
-        {
+        for arguments in [
+            &["rowcast", "--help"][..],
+            &["rowcast", "run", "--help"],
+            &["rowcast", "check-config", "--help"],
+            &["rowcast", "backfill", "--help"],
+        ] {
             let help = Cli::try_parse_from(arguments).unwrap_err();
             assert_eq!(help.exit_code(), 0);
             let text = help.to_string();

@@ -1,7 +1,7 @@
 //! The commands, and the exit codes that they end with: 0 stopped on request or nothing wrong, 1 failed at run time, 2 wrong
 //! usage or configuration.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,12 +10,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::args::{CheckConfigArgs, Cli, Command, HealthArgs, RunArgs};
+use super::backfill::backfill;
 use crate::config::{self, Environment, Loaded, SinkConfig, SinkOverride};
 use crate::sink::kafka::check_properties;
 use crate::status::{self, Status};
 use crate::{logging, supervisor};
 
-const FAILED: u8 = 1;
+pub(super) const FAILED: u8 = 1;
 const CONFIGURATION: u8 = 2;
 /// After a request to stop: how long until the process ends whatever its sources do.
 const LONGEST_STOP: Duration = Duration::from_secs(20);
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
     let code = match &cli.command {
         Command::Run(args) => run(&cli, args, &runtime),
         Command::CheckConfig(args) => check_config(args, &runtime),
+        Command::Backfill(args) => backfill(args, &runtime),
         Command::Health(args) => health(args),
     };
     // blocking calls of a source that didn't end in time must not keep the process
@@ -38,7 +40,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Ends with a code and a word for the operator.
-fn complain(code: u8, what: std::fmt::Arguments<'_>) -> ExitCode {
+pub(super) fn complain(code: u8, what: std::fmt::Arguments<'_>) -> ExitCode {
     // nothing is left to do if the standard error is closed
     let _ = writeln!(std::io::stderr(), "{what}");
     ExitCode::from(code)
@@ -49,6 +51,11 @@ fn run(cli: &Cli, args: &RunArgs, runtime: &tokio::runtime::Runtime) -> ExitCode
         Ok(loaded) => loaded,
         Err(errors) => return complain(CONFIGURATION, format_args!("{errors}")),
     };
+    // Events on the terminal would be written into the status line.
+    if loaded.sources.iter().any(|source| matches!(source.sink, SinkConfig::Stdout)) && std::io::stdout().is_terminal()
+    {
+        logging::forbid_status_line();
+    }
     if let Err(error) = logging::init(&cli.logging(&loaded.shared.logging)) {
         return complain(CONFIGURATION, format_args!("{error}"));
     }
@@ -56,7 +63,9 @@ fn run(cli: &Cli, args: &RunArgs, runtime: &tokio::runtime::Runtime) -> ExitCode
         return complain(CONFIGURATION, format_args!("{message}"));
     }
     let aside = args.to == Some(SinkOverride::Stdout);
-    match runtime.block_on(until_stopped(loaded, aside)) {
+    let ended = runtime.block_on(until_stopped(loaded, aside));
+    logging::set_status_line(None);
+    match ended {
         supervisor::Ended::Stopped => ExitCode::SUCCESS,
         supervisor::Ended::Failed => ExitCode::from(FAILED),
     }

@@ -4,11 +4,17 @@
 //! [--id SERVER_ID] [--count ROWS] [--decode] [--compare] [--timeout SECONDS]`; with `--count` it is silent and prints
 //! the rate at the end; with `--compare` it prints only rows whose second and third columns differ (for character sets:
 //! a column in the set beside the server's own conversion of it).
+//!
+//! `... --backfill DB.TABLE [--rows N] [--ranges N] [--filter SQL] [--again] [--pause MS] [--whole] [--silent]` reads
+//! the table instead: planned, range after range, `N` rows a read; with `--again` each row also by its key, with `--pause` a
+//! pause between reads, with `--whole` all in one read; with `--silent` it prints only the figures at the end.
+//! `... --rows-of DB.TABLE` prints the rows of the stream in the same form, to be compared.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::{Duration, Instant};
 
-use rowcast_core::{Bump, Event, LogPosition, Position, Source, SourceStream, TableFilter};
+use rowcast_core::backfill::{ReadError, TableReader, Target, What};
+use rowcast_core::{Batch, Bump, Change, Event, LogPosition, Position, Source, SourceStream, TableFilter};
 use rowcast_mysql::{Flavor, MysqlSource, Options, TlsMode, TlsOptions};
 
 #[tokio::main(flavor = "current_thread")]
@@ -40,6 +46,10 @@ async fn main() {
         connect_timeout: Duration::from_secs(5),
         read_timeout: Duration::from_secs(flag("--timeout").map_or(30, |s| s.parse().unwrap())),
     });
+    if let Some(table) = flag("--backfill") {
+        backfill(&source, table, flags).await;
+        return;
+    }
     let kind = if flavor == Flavor::Mysql { "gtid" } else { "mariadb-gtid" };
     let resume = flag("--from").map(|text| Position::boundary(LogPosition::parse(kind, text).unwrap()));
     let opened = match source.open(resume.as_ref()).await {
@@ -68,12 +78,19 @@ async fn main() {
         batches += 1;
         for event in &batch.events {
             let Event::Change(change) = event else {
-                if wanted.is_none() {
+                if wanted.is_none() && flag("--rows-of").is_none() {
                     println!("{event:?}");
                 }
                 continue;
             };
             rows += 1;
+            if let Some(wanted) = flag("--rows-of") {
+                let table = batch.tables.get(change.table as usize).unwrap();
+                if table.name.to_string() == *wanted {
+                    print_row(&batch, *change, true);
+                }
+                continue;
+            }
             if !decode {
                 continue;
             }
@@ -129,4 +146,114 @@ async fn main() {
             return;
         }
     }
+}
+
+/// One line with everything that stream and backfill must have in common.
+fn print_row(batch: &Batch, change: Change, keys: bool) {
+    let table = batch.tables.get(change.table as usize).unwrap();
+    let (arena, mut row) = (Bump::new(), Vec::new());
+    let image = change.after.or(change.before).unwrap();
+    let result = table.decode(&batch.data, image, &arena, &mut row);
+    let key = if keys { table.key_literals(&batch.data, &[image]) } else { None };
+    let names: Vec<_> = table.columns.iter().map(|column| column.name.as_str()).collect();
+    let cells: Vec<_> = names.iter().zip(&row).map(|(name, value)| format!("{name}={value:.300?}")).collect();
+    println!("{:x} {} | key {key:?} | {:?}", table.fingerprint, cells.join(" "), result.err());
+}
+
+async fn backfill(source: &MysqlSource, table: &str, flags: &[String]) {
+    let flag = |name: &str| flags.iter().position(|arg| arg == name).and_then(|at| flags.get(at + 1));
+    let has = |name: &str| flags.iter().any(|arg| arg == name);
+    let (qualifier, table) = table.split_once('.').unwrap();
+    let target = Target { qualifier: qualifier.to_owned(), table: table.to_owned(), filter: flag("--filter").cloned() };
+    let mut reader = source.reader().await.unwrap();
+    let ranges = flag("--ranges").map_or(4, |ranges| ranges.parse().unwrap());
+    let per_read: u64 = flag("--rows").map_or(10_000, |rows| rows.parse().unwrap());
+    let plan = match reader.plan(&target, ranges).await {
+        Ok(plan) => plan,
+        Err(error) => {
+            println!("plan: {error:?}");
+            return;
+        }
+    };
+    eprintln!("{plan:#?}");
+    let (began, mut rows, mut bytes, mut pieces, mut reads) = (Instant::now(), 0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut arena, mut values) = (Bump::new(), 0);
+    let whole = has("--whole") || !plan.keyed;
+    let parts = if whole { vec![None] } else { plan.ranges.into_iter().map(Some).collect() };
+    let mut failures = 0;
+    for part in parts {
+        let mut rest = part;
+        loop {
+            let what = rest.as_deref().map_or(What::Whole, What::Range);
+            let reading = match reader.begin(&target, what, per_read).await {
+                Ok(reading) => reading,
+                Err(error) => {
+                    println!("begin {what:?}: {error:?}");
+                    failures += 1;
+                    if failures > 3 || !matches!(error, ReadError::Changed(_)) {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            reads += 1;
+            if reads == 1 {
+                eprintln!("{reading:?}");
+            }
+            let mut keys = Vec::new();
+            let mut expected = 1;
+            loop {
+                let piece = match reader.next().await {
+                    Ok(Some(piece)) => piece,
+                    Ok(None) => break,
+                    Err(error) => {
+                        println!("next: {error:?}");
+                        return;
+                    }
+                };
+                pieces += 1;
+                rows += piece.rows;
+                bytes += piece.batch.data.len() as u64;
+                let mut row = Vec::new();
+                for event in &piece.batch.events {
+                    let Event::Change(change) = event else { panic!("{event:?}") };
+                    assert_eq!(change.seq, expected);
+                    expected += 1;
+                    let table = piece.batch.tables.first().unwrap();
+                    table.decode(&piece.batch.data, change.after.unwrap(), &arena, &mut row).unwrap();
+                    values += row.len();
+                    if !has("--silent") {
+                        print_row(&piece.batch, *change, true);
+                    }
+                    if has("--again") {
+                        keys.extend(table.key_literals(&piece.batch.data, &[change.after.unwrap()]));
+                    }
+                }
+                arena.reset();
+                rest = piece.rest;
+            }
+            reader.end().await.unwrap();
+            if !keys.is_empty() {
+                reader.begin(&target, What::Keys(&keys), 1).await.unwrap();
+                let mut again = 0;
+                while let Some(piece) = reader.next().await.unwrap() {
+                    again += piece.rows;
+                }
+                reader.end().await.unwrap();
+                assert_eq!(again, keys.len() as u64, "rows by key");
+            }
+            if rest.is_none() {
+                break;
+            }
+            if let Some(pause) = flag("--pause") {
+                eprintln!("{rest:?}");
+                tokio::time::sleep(Duration::from_millis(pause.parse().unwrap())).await;
+            }
+        }
+    }
+    let took = began.elapsed().as_secs_f64();
+    eprintln!(
+        "{rows} rows, {values} values, {bytes} bytes, {pieces} pieces, {reads} reads in {took:.3} s: {:.0} rows/s",
+        rows as f64 / took
+    );
 }

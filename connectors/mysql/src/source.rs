@@ -41,7 +41,7 @@ impl Source for MysqlSource {
     type Reader = MysqlReader;
 
     async fn reader(&self) -> Result<MysqlReader, SourceError> {
-        Ok(MysqlReader)
+        MysqlReader::open(self.options.clone()).await
     }
 
     async fn open(&self, resume: Option<&Position>) -> Result<Opened<MysqlStream, MysqlConfirm>, SourceError> {

@@ -120,7 +120,7 @@ pub(crate) fn settings(
 }
 
 /// Major and minor of `9.7.4-x` and `5.5.5-10.11.19-MariaDB`.
-fn number(version: &str) -> (u32, u32) {
+pub(crate) fn number(version: &str) -> (u32, u32) {
     let version = version.strip_prefix("5.5.5-").unwrap_or(version);
     let mut parts = version.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))

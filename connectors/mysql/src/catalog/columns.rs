@@ -114,7 +114,9 @@ fn with_catalog(
         }
         kinds.push(kind);
     }
-    let key = if optional.names.is_some() { optional.key.clone() } else { catalog.key.clone() };
+    // The event knows of primary keys only; the catalog takes a unique index where there is none.
+    let known = optional.names.is_some() && !optional.key.is_empty();
+    let key = if known { optional.key.clone() } else { catalog.key.clone() };
     Some((kinds, key))
 }
 

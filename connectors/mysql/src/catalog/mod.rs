@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use rowcast_core::{MariaGtidSet, SourceError, TableName};
 
-use crate::connection::{Connection, Rows};
+use crate::connection::{Connection, Failure, Rows};
 use crate::error::Kept;
 use crate::{Flavor, Options};
 use tables::CatalogTable;
 
+const DOING: &str = "looking up a table in information_schema";
 /// Limit for what only makes a message say more.
 const KEPT_LIMIT: Duration = Duration::from_secs(3);
 
@@ -41,9 +42,19 @@ impl Catalog {
     pub(crate) async fn table(&mut self, name: &TableName) -> Result<Option<CatalogTable>, SourceError> {
         let maria = self.options.flavor == Flavor::MariaDb;
         let columns = self.query(&tables::columns_sql(name)).await?;
-        let key = self.query(&tables::key_sql(name)).await?;
+        let keys = self.query(&tables::key_sql(name, maria)).await?;
         let checks = if maria { self.query(&tables::checks_sql(name)).await? } else { Rows::new() };
-        Ok(CatalogTable::new(name, maria, &columns, &key, &checks))
+        let order = if tables::is_ambiguous(name, &keys) { self.order(name).await? } else { Rows::new() };
+        Ok(CatalogTable::new(name, maria, &columns, &keys, &checks, &order))
+    }
+
+    /// The server's order of a table's indexes; nothing if the table is gone.
+    async fn order(&mut self, name: &TableName) -> Result<Rows, SourceError> {
+        // information_schema answers what it hides from us with no rows, SHOW INDEX with an error.
+        match self.ask(&tables::order_sql(name)).await {
+            Err(Failure::Server(error)) if matches!(error.code, 1049 | 1142 | 1146) => Ok(Rows::new()),
+            other => self.explained(other),
+        }
     }
 
     /// What a MariaDB server still has of its binlog; for a message only, so what can't be learnt soon is left out.
@@ -75,23 +86,46 @@ impl Catalog {
         }
     }
 
-    /// One statement; again on a new connection if the old one was lost while idle.
     async fn query(&mut self, sql: &str) -> Result<Rows, SourceError> {
-        const DOING: &str = "looking up a table in information_schema";
+        let answer = self.ask(sql).await;
+        self.explained(answer)
+    }
+
+    fn explained(&self, answer: Result<Rows, Failure>) -> Result<Rows, SourceError> {
+        answer.map_err(|failure| match failure {
+            Failure::Source(error) => error,
+            Failure::Server(error) => self.options.place().server(DOING, &error),
+        })
+    }
+
+    /// One statement; again on a new connection if the old one was lost while idle.
+    async fn ask(&mut self, sql: &str) -> Result<Rows, Failure> {
         if let Some(mut connection) = self.connection.take() {
-            match connection.query(DOING, sql).await {
-                Ok(rows) => {
-                    self.connection = Some(connection);
-                    return Ok(rows);
+            match connection.ask(DOING, sql).await {
+                Err(failure) if self.is_lost(&failure) => {
+                    tracing::debug!(?failure, "catalog connection lost, connecting again");
                 }
-                Err(error) if !error.is_transient() => return Err(error),
-                Err(error) => tracing::debug!(%error, "catalog connection lost, connecting again"),
+                Err(Failure::Source(error)) => return Err(error.into()),
+                answer => {
+                    self.connection = Some(connection);
+                    return answer;
+                }
             }
         }
         let mut connection = open(&self.options).await?;
-        let rows = connection.query(DOING, sql).await?;
-        self.connection = Some(connection);
-        Ok(rows)
+        let answer = connection.ask(DOING, sql).await;
+        if !matches!(answer, Err(Failure::Source(_))) {
+            self.connection = Some(connection);
+        }
+        answer
+    }
+
+    /// Whether a new connection may help.
+    fn is_lost(&self, failure: &Failure) -> bool {
+        match failure {
+            Failure::Source(error) => error.is_transient(),
+            Failure::Server(error) => self.options.place().server(DOING, error).is_transient(),
+        }
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! So what is found here only adds to what the event itself says, and only if both agree on every column
 //! ([`super::columns`]).
+//!
+//! A table's key is its primary key; without one, the unique index that InnoDB stores the rows by: the first, in the
+//! server's order of indexes, whose columns are all NOT NULL and whole. Stream and backfill take the same.
 
 use rowcast_core::{Column, Table, TableName, Type};
 
@@ -24,10 +27,23 @@ pub(crate) struct CatalogColumn {
 }
 
 /// A table of information_schema.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct CatalogTable {
     pub(crate) columns: Vec<CatalogColumn>,
+    /// Columns of the key in its order; empty if there is none.
     pub(crate) key: Vec<usize>,
+    /// The index that the key is of.
+    pub(crate) index: Option<Index>,
+}
+
+/// An index by which rows are told apart.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Index {
+    pub(crate) name: String,
+    /// Per column of the key: sorted from the greatest.
+    pub(crate) descending: Vec<bool>,
+    /// False if some column is indexed by its beginning only: the index doesn't sort by it then.
+    pub(crate) whole: bool,
 }
 
 pub(crate) fn columns_sql(name: &TableName) -> String {
@@ -39,13 +55,22 @@ pub(crate) fn columns_sql(name: &TableName) -> String {
     )
 }
 
-pub(crate) fn key_sql(name: &TableName) -> String {
+/// All unique indexes that may be a key; invisible ones, which can't be asked for by name, only if primary.
+pub(crate) fn key_sql(name: &TableName, maria: bool) -> String {
     format!(
-        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.STATISTICS \
-         WHERE TABLE_SCHEMA={} AND TABLE_NAME={} AND INDEX_NAME='PRIMARY' ORDER BY SEQ_IN_INDEX",
+        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, INDEX_NAME, SUB_PART, NULLABLE, COLLATION \
+         FROM information_schema.STATISTICS WHERE TABLE_SCHEMA={} AND TABLE_NAME={} AND NON_UNIQUE=0 AND \
+         (INDEX_NAME='PRIMARY' OR INDEX_TYPE='BTREE'{}) ORDER BY INDEX_NAME, SEQ_IN_INDEX",
         literal(&name.db),
-        literal(&name.table)
+        literal(&name.table),
+        if maria { "" } else { " AND IS_VISIBLE='YES'" }
     )
+}
+
+/// The server's order of the indexes, which decides where several may be the key.
+pub(crate) fn order_sql(name: &TableName) -> String {
+    let quoted = |name: &str| name.replace('`', "``");
+    format!("SHOW INDEX FROM `{}`.`{}`", quoted(&name.db), quoted(&name.table))
 }
 
 /// MariaDB only: its JSON type is LONGTEXT with this check.
@@ -59,7 +84,15 @@ pub(crate) fn checks_sql(name: &TableName) -> String {
 }
 
 impl CatalogTable {
-    pub(crate) fn new(name: &TableName, maria: bool, columns: &Rows, key: &Rows, checks: &Rows) -> Option<Self> {
+    /// `keys`, `checks` and `order` are the answers to the statements above; `order` may be empty unless [`is_ambiguous`].
+    pub(crate) fn new(
+        name: &TableName,
+        maria: bool,
+        columns: &Rows,
+        keys: &Rows,
+        checks: &Rows,
+        order: &Rows,
+    ) -> Option<Self> {
         // information_schema compares names without case; tables may differ only in it.
         let ours = |row: &&Vec<Option<String>>| text(row, 0) == &*name.db && text(row, 1) == &*name.table;
         let json: Vec<&str> = checks.iter().filter(ours).map(|row| text(row, 2)).collect();
@@ -68,9 +101,18 @@ impl CatalogTable {
         if columns.is_empty() {
             return None;
         }
-        let place = |row: &Vec<Option<String>>| columns.iter().position(|column| column.name == text(row, 2));
-        let key = key.iter().filter(ours).filter_map(place).collect();
-        Some(Self { columns, key })
+        let candidates = candidates(name, keys);
+        let ordinal = |name: &str| order.iter().position(|row| text(row, 2) == name).unwrap_or(usize::MAX);
+        let chosen = candidates.iter().min_by_key(|(name, _)| (*name != PRIMARY, ordinal(name), *name));
+        let Some((index, rows)) = chosen else { return Some(Self { columns, key: Vec::new(), index: None }) };
+        let place = |row: &&Vec<Option<String>>| columns.iter().position(|column| column.name == text(row, 2));
+        let key: Vec<usize> = rows.iter().filter_map(place).collect();
+        let index = Index {
+            name: (*index).to_owned(),
+            descending: rows.iter().map(|row| text(row, 6) == "D").collect(),
+            whole: rows.iter().all(|row| is_null(row, 4)) && key.len() == rows.len(),
+        };
+        Some(Self { columns, key, index: Some(index) })
     }
 
     /// A version for a TRUNCATE; no row of it has been seen.
@@ -87,6 +129,36 @@ impl CatalogTable {
             .collect();
         Table::new(name, columns, self.key, Box::new(NoRows))
     }
+}
+
+const PRIMARY: &str = "PRIMARY";
+
+/// Indexes that may be the key, with their rows: the primary one, or all whose columns are not NULL and whole.
+fn candidates<'a>(name: &TableName, keys: &'a Rows) -> Vec<(&'a str, Vec<&'a Vec<Option<String>>>)> {
+    let mut found: Vec<(&str, Vec<&Vec<Option<String>>>)> = Vec::new();
+    for row in keys.iter().filter(|row| text(row, 0) == &*name.db && text(row, 1) == &*name.table) {
+        match found.iter_mut().find(|(index, _)| *index == text(row, 3)) {
+            Some((_, rows)) => rows.push(row),
+            None => found.push((text(row, 3), vec![row])),
+        }
+    }
+    // No column name: an expression. NULLABLE is empty or NO.
+    let fits = |row: &&Vec<Option<String>>| !is_null(row, 2) && is_null(row, 4) && text(row, 5) != "YES";
+    if found.iter().any(|(index, _)| *index == PRIMARY) {
+        found.retain(|(index, _)| *index == PRIMARY);
+    } else {
+        found.retain(|(_, rows)| rows.iter().all(fits));
+    }
+    found
+}
+
+/// Whether the server's order of the indexes has to decide.
+pub(crate) fn is_ambiguous(name: &TableName, keys: &Rows) -> bool {
+    candidates(name, keys).len() > 1
+}
+
+fn is_null(row: &[Option<String>], index: usize) -> bool {
+    row.get(index).is_none_or(Option::is_none)
 }
 
 fn text(row: &[Option<String>], index: usize) -> &str {
@@ -183,7 +255,44 @@ fn labels(native: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    fn rows(cells: &[&[&str]]) -> Rows {
+        let cell = |cell: &&str| if *cell == "-" { None } else { Some((*cell).to_owned()) };
+        cells.iter().map(|row| row.iter().map(cell).collect()).collect()
+    }
+
+    fn key(keys: &[&[&str]], order: &[&str]) -> (Vec<usize>, Option<String>) {
+        let name = TableName { db: "d".into(), schema: None, table: "t".into() };
+        let columns = rows(&[&["d", "t", "a", "int", "int", "NO", "-"], &["d", "t", "b", "int", "int", "NO", "-"]]);
+        let order: Vec<Vec<&str>> = order.iter().map(|index| vec!["t", "0", index]).collect();
+        let order: Vec<&[&str]> = order.iter().map(Vec::as_slice).collect();
+        let found = CatalogTable::new(&name, false, &columns, &rows(keys), &Rows::new(), &rows(&order)).unwrap();
+        (found.key, found.index.map(|index| index.name))
+    }
+
+    #[test]
+    fn the_key_is_the_primary_or_the_first_whole_unique_index_without_nulls() {
+        let (a, b) = (["d", "t", "a", "ua", "-", "", "A"], ["d", "t", "b", "ub", "-", "", "D"]);
+        assert_eq!(key(&[&a, &b], &["ub", "ua"]), (vec![1], Some("ub".to_owned())));
+        assert_eq!(key(&[&a, &b], &["ua", "ub"]), (vec![0], Some("ua".to_owned())));
+        assert_eq!(key(&[&["d", "t", "b", "PRIMARY", "-", "", "A"], &a], &["ua"]), (vec![1], Some("PRIMARY".into())));
+        for unfit in [
+            ["d", "t", "a", "u", "5", "", "A"],
+            ["d", "t", "a", "u", "-", "YES", "A"],
+            ["d", "t", "-", "u", "-", "", "A"],
+            ["d", "T", "a", "u", "-", "", "A"],
+        ] {
+            assert_eq!(key(&[&unfit], &[]), (vec![], None), "{unfit:?}");
+            assert_eq!(
+                key(&[&unfit, &["d", "t", "b", "u", "-", "", "A"], &a], &[]),
+                if unfit[1] == "T" { (vec![1], Some("u".to_owned())) } else { (vec![0], Some("ua".to_owned())) }
+            );
+        }
+        let prefix = ["d", "t", "a", "PRIMARY", "5", "", "A"];
+        assert_eq!(key(&[&prefix, &b], &[]), (vec![0], Some("PRIMARY".to_owned())));
+    }
 
     #[test]
     fn labels_are_read_with_their_quotes() {

@@ -11,6 +11,7 @@
 pub(crate) mod auth;
 pub(crate) mod handshake;
 pub(crate) mod packet;
+pub(crate) mod statement;
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use rowcast_net::{Stream, TlsMode, connect_tcp, upgrade_tls};
 use secrecy::ExposeSecret;
 
 use crate::cursor::{Cursor, Short};
-use crate::error::Where;
+use crate::error::{ServerError, Where};
 use crate::{Flavor, Options};
 use handshake::Greeting;
 use packet::{Wire, WireError};
@@ -38,7 +39,20 @@ pub(crate) struct Connection {
     pub(crate) wire: Wire,
     pub(crate) place: Where,
     pub(crate) version: String,
-    read_timeout: Duration,
+    pub(crate) read_timeout: Duration,
+}
+
+/// Why a statement failed: the connection is lost, or the server said no and waits for the next one.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Source(SourceError),
+    Server(ServerError),
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Failure::Source(error)
+    }
 }
 
 impl Connection {
@@ -100,6 +114,14 @@ impl Connection {
 
     /// Runs a statement and returns its rows (none for a statement without a result).
     pub(crate) async fn query(&mut self, doing: &str, sql: &str) -> Result<Rows, SourceError> {
+        self.ask(doing, sql).await.map_err(|failure| match failure {
+            Failure::Source(error) => error,
+            Failure::Server(error) => self.place.server(doing, &error),
+        })
+    }
+
+    /// The same for callers that look at the server's error themselves.
+    pub(crate) async fn ask(&mut self, doing: &str, sql: &str) -> Result<Rows, Failure> {
         let mut payload = Vec::with_capacity(sql.len() + 1);
         payload.push(COM_QUERY);
         payload.extend_from_slice(sql.as_bytes());
@@ -111,7 +133,7 @@ impl Connection {
         let head = self.wire.read(self.read_timeout).await.map_err(wire_error)?;
         match head.first() {
             Some(0x00) => return Ok(Vec::new()),
-            Some(0xff) => return Err(place.server(doing, &handshake::parse_error(&head))),
+            Some(0xff) => return Err(Failure::Server(handshake::parse_error(&head))),
             _ => {}
         }
         let columns = Cursor::new(&head).lenenc().map_err(protocol)?;
@@ -120,20 +142,21 @@ impl Connection {
         }
         let end = self.wire.read(self.read_timeout).await.map_err(wire_error)?;
         if end.first() != Some(&0xfe) {
-            return Err(protocol(Short));
+            return Err(protocol(Short).into());
         }
         let (mut rows, mut size) = (Rows::new(), 0_usize);
         loop {
             let packet = self.wire.read(self.read_timeout).await.map_err(wire_error)?;
             match packet.first() {
-                Some(0xff) => return Err(place.server(doing, &handshake::parse_error(&packet))),
+                Some(0xff) => return Err(Failure::Server(handshake::parse_error(&packet))),
                 // An EOF packet; a row that begins with 0xfe is longer.
                 Some(0xfe) if packet.len() < 9 => return Ok(rows),
                 _ => {}
             }
             size += packet.len();
             if size > MAX_RESULT {
-                return Err(place.definite(format_args!("{doing}: the result is larger than {MAX_RESULT} bytes")));
+                let what = format_args!("{doing}: the result is larger than {MAX_RESULT} bytes");
+                return Err(place.definite(what).into());
             }
             let mut at = Cursor::new(&packet);
             let mut row = Vec::new();

@@ -1,7 +1,12 @@
 //! MySQL's binary JSON to text, in the server's own form: `{"a": 1, "b": [true, null]}`, keys in stored order.
 //!
-//! <https://dev.mysql.com/doc/dev/mysql-server/latest/json__binary_8h.html>. Opaque members take the forms that such
-//! values have as columns: a decimal is a string, dates and times are ISO text, bytes are base64.
+//! <https://dev.mysql.com/doc/dev/mysql-server/latest/json__binary_8h.html>.
+//!
+//! Opaque members, which JSON has no form for, are written exactly as the server's own text has them: a decimal is a number
+//! (`1.50`), dates and times are `"2026-11-22 11:32:36.000000"`, everything else is `"base64:type252:..."`, in lines of
+//! 76 as the server's base64 has them. This is deliberate, and not the form that such values have as columns: a backfill
+//! gets the text from the server, where nothing tells such a member from a string, and a row must be the same bytes
+//! whether it was read or streamed.
 //!
 //! Guarantees: nesting is bounded by [`MAX_DEPTH`], and the text by a multiple of the binary form: offsets of damaged
 //! documents may point anywhere, also many times at the same member. No panic, whatever the bytes.
@@ -17,6 +22,8 @@ use crate::cursor::{Cursor, Short};
 
 /// The server refuses deeper documents at 100 (`JSON_DOCUMENT_MAX_DEPTH`).
 const MAX_DEPTH: u32 = 101;
+/// Groups of three bytes in a line of the server's base64.
+const BASE64_LINE: usize = 19;
 /// An 8-bit control character becomes `\u001f`, a 3-byte entry of an array `-32768, `; nothing grows more.
 const GROWTH: usize = 16;
 
@@ -168,47 +175,49 @@ impl Writer<'_> {
         self.out.push('"');
     }
 
+    /// As `Json_wrapper::to_string` and `my_*_to_str` of the server do.
     fn opaque(&mut self, kind: u8, data: &[u8]) -> Result<(), Short> {
         let mut at = Cursor::new(data);
+        if kind == wire::NEWDECIMAL {
+            let (precision, scale) = (at.u8()?, at.u8()?);
+            let text = decimal::text(at.rest(), precision, scale, self.arena).ok_or(Short)?;
+            self.out.push_str(text);
+            return Ok(());
+        }
         self.out.push('"');
         match kind {
-            wire::NEWDECIMAL => {
-                let (precision, scale) = (at.u8()?, at.u8()?);
-                let text = decimal::text(at.rest(), precision, scale, self.arena).ok_or(Short)?;
-                self.out.push_str(text);
-            }
             wire::DATE | wire::NEWDATE | wire::DATETIME | wire::TIMESTAMP => {
                 let packed = at.u64()?;
                 let value = temporal::packed_datetime(packed >> 24, packed & 0xff_ffff, 6)?;
                 let date = value.date;
                 write!(self.out, "{:04}-{:02}-{:02}", date.year, date.month, date.day).map_err(|_| Short)?;
                 if !matches!(kind, wire::DATE | wire::NEWDATE) {
-                    let seconds = value.micros / 1_000_000;
-                    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-                    write!(self.out, "T{hour:02}:{minute:02}:{second:02}.{:06}", value.micros % 1_000_000)
-                        .map_err(|_| Short)?;
+                    self.out.push(' ');
+                    self.clock(value.micros)?;
                 }
             }
             wire::TIME => {
                 let packed = at.u64()? as i64;
                 let size = packed.unsigned_abs();
                 let time = temporal::packed_time(packed < 0, size >> 24, size & 0xff_ffff, 6)?;
-                let micros = time.micros.unsigned_abs();
-                let seconds = micros / 1_000_000;
-                let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-                let sign = if packed < 0 { "-" } else { "" };
-                write!(self.out, "{sign}{hour:02}:{minute:02}:{second:02}.{:06}", micros % 1_000_000)
-                    .map_err(|_| Short)?;
-            }
-            wire::BIT => {
-                for byte in data {
-                    write!(self.out, "{byte:08b}").map_err(|_| Short)?;
+                if packed < 0 {
+                    self.out.push('-');
                 }
+                self.clock(time.micros.unsigned_abs())?;
             }
-            _ => base64(data, &mut self.out),
+            _ => {
+                write!(self.out, "base64:type{kind}:").map_err(|_| Short)?;
+                base64(data, &mut self.out);
+            }
         }
         self.out.push('"');
         Ok(())
+    }
+
+    fn clock(&mut self, micros: u64) -> Result<(), Short> {
+        let seconds = micros / 1_000_000;
+        let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        write!(self.out, "{hour:02}:{minute:02}:{second:02}.{:06}", micros % 1_000_000).map_err(|_| Short)
     }
 }
 
@@ -268,7 +277,11 @@ fn double(value: f64, out: &mut Text<'_>) -> Result<(), Short> {
 
 fn base64(data: &[u8], out: &mut Text<'_>) {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for group in data.chunks(3) {
+    for (nth, group) in data.chunks(3).enumerate() {
+        // A line is full; within a JSON string its end is escaped.
+        if nth > 0 && nth % BASE64_LINE == 0 {
+            out.push_str("\\n");
+        }
         let mut bits = 0_u32;
         for place in 0..3 {
             bits = bits << 8 | group.get(place).copied().map_or(0, u32::from);

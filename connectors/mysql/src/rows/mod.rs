@@ -10,6 +10,8 @@
 pub(crate) mod charset;
 pub(crate) mod decimal;
 pub(crate) mod json;
+pub(crate) mod literal;
+pub(crate) mod select;
 pub(crate) mod temporal;
 
 use std::fmt::Write;
@@ -203,6 +205,28 @@ impl Kind {
         }
     }
 
+    /// The SQL literal of a value that isn't NULL, if it is wanted and there is one; the cursor goes on in any case.
+    fn literal(&self, at: &mut Cursor<'_>, wanted: bool) -> Result<Option<String>, DecodeError> {
+        Ok(match self {
+            Kind::Enum { width, .. } | Kind::Set { width, .. } => Some(at.uint(usize::from(*width))?.to_string()),
+            Kind::Text { prefix, name, .. } => {
+                let bytes = prefixed(at, *prefix)?;
+                wanted.then(|| literal::text(name, bytes))
+            }
+            // Never in a key, and dear to decode.
+            Kind::Json { prefix } | Kind::JsonText { prefix, .. } => {
+                prefixed(at, *prefix)?;
+                None
+            }
+            _ => {
+                let (arena, mut ahead) = (Bump::new(), Cursor::new(at.rest()));
+                let value = self.value(&mut ahead, &arena)?;
+                at.take(at.len() - ahead.len())?;
+                if wanted { literal::of(&value) } else { None }
+            }
+        })
+    }
+
     /// One value that isn't NULL.
     #[inline]
     fn value<'a>(&'a self, at: &mut Cursor<'a>, arena: &'a Bump) -> Result<Value<'a>, DecodeError> {
@@ -227,13 +251,7 @@ impl Kind {
             Kind::OldDateTime => temporal::old_datetime(at.u64()?)?,
             Kind::OldTimestamp => temporal::old_timestamp(at.u32()?),
             Kind::Bits { bits } => self::bits(at.take(usize::from(bits.div_ceil(8)))?, usize::from(*bits), arena),
-            Kind::Enum { width, labels } => {
-                let index = at.uint(usize::from(*width))? as usize;
-                Value::Enum(match index.checked_sub(1) {
-                    None => "",
-                    Some(place) => labels.get(place).ok_or_else(|| unlabelled(index, labels.len()))?,
-                })
-            }
+            Kind::Enum { width, labels } => enumerated(at.uint(usize::from(*width))?, labels)?,
             Kind::Set { width, labels } => set(at.uint(usize::from(*width))?, labels, arena)?,
             Kind::Text { prefix, charset, name } => {
                 let bytes = prefixed(at, *prefix)?;
@@ -314,6 +332,14 @@ fn bits<'a>(bytes: &[u8], length: usize, arena: &'a Bump) -> Value<'a> {
     Value::Bits(text.into_bump_str())
 }
 
+fn enumerated(index: u64, labels: &[String]) -> Result<Value<'_>, DecodeError> {
+    let label = |place| usize::try_from(place).ok().and_then(|place| labels.get(place));
+    Ok(Value::Enum(match index.checked_sub(1) {
+        None => "",
+        Some(place) => label(place).ok_or_else(|| unlabelled(index, labels.len()))?,
+    }))
+}
+
 fn set<'a>(mask: u64, labels: &'a [String], arena: &'a Bump) -> Result<Value<'a>, DecodeError> {
     if labels.len() < 64 && mask >> labels.len() != 0 {
         return Err(DecodeError::row(format!("a set with a member beyond its {} labels", labels.len())));
@@ -343,7 +369,7 @@ fn inet6<'a>(octets: [u8; 16], arena: &'a Bump) -> Value<'a> {
 }
 
 #[cold]
-fn unlabelled(index: usize, labels: usize) -> DecodeError {
+fn unlabelled(index: u64, labels: usize) -> DecodeError {
     DecodeError::row(format!("enum index {index} of {labels} labels"))
 }
 
@@ -396,8 +422,25 @@ impl RowDecoder for Plan {
         if at.is_empty() { Ok(()) } else { Err(DecodeError::row(format!("{} bytes behind the last column", at.len()))) }
     }
 
-    fn literals(&self, _: &[u8], _: Image, _: &[usize]) -> Option<Vec<String>> {
-        None
+    fn literals(&self, data: &[u8], image: Image, columns: &[usize]) -> Option<Vec<String>> {
+        let bitmap = data.get(image.shape as usize..).unwrap_or(&[]);
+        let present = Cursor::new(bitmap).take(self.kinds.len().div_ceil(8)).ok()?;
+        let count = (0..self.kinds.len()).filter(|index| bit(present, *index)).count();
+        let mut at = Cursor::new(image.span.of(data));
+        let nulls = at.take(count.div_ceil(8)).ok()?;
+        let mut found = vec![None; columns.len()];
+        let last = columns.iter().max().copied().unwrap_or(0);
+        let there = self.kinds.iter().enumerate().take(last + 1).filter(|(index, _)| bit(present, *index));
+        for (nth, (index, kind)) in there.enumerate() {
+            if bit(nulls, nth) {
+                continue;
+            }
+            let value = kind.literal(&mut at, columns.contains(&index)).ok()?;
+            for (slot, _) in found.iter_mut().zip(columns).filter(|(_, wanted)| **wanted == index) {
+                slot.clone_from(&value);
+            }
+        }
+        found.into_iter().collect()
     }
 }
 

@@ -410,9 +410,7 @@ impl Assembler {
             (true, None) => match self.answer.take_if(|(answered, _)| *answered == name) {
                 None => return Some(name),
                 // Dropped since: nobody knows its columns any more, but it was emptied all the same.
-                Some((_, None)) => {
-                    Some(Arc::new(CatalogTable { columns: Vec::new(), key: Vec::new() }.into_table(name)))
-                }
+                Some((_, None)) => Some(Arc::new(CatalogTable::default().into_table(name))),
                 Some((_, Some(found))) => Some(Arc::new(found.into_table(name))),
             },
         };

@@ -17,6 +17,7 @@ use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::backfill::control::{self, Control};
 use crate::config::{self, ConnectionConfig, Delivery, KafkaConfig, MysqlFlavor, SinkConfig, SourceConfig, SourceKind};
 use crate::error::RunErrorClass;
 use crate::pipeline::{self, PipelineOptions};
@@ -64,6 +65,8 @@ async fn supervise(
     status: Status,
     stop: watch::Receiver<bool>,
 ) -> bool {
+    let control = Control::default();
+    let socket = control::socket_path(&config.state_dir, &config.name);
     let options = PipelineOptions {
         name: config.name.clone(),
         kind: config.kind.type_name(),
@@ -81,7 +84,30 @@ async fn supervise(
         commit_bytes: config.commit.max_bytes,
         owner,
         status,
+        backfill: (!aside).then(|| config.backfill.clone()),
+        state_dir: config.state_dir.clone(),
+        control: control.clone(),
     };
+    let serving = async {
+        // a look aside must not be taken for the daemon
+        if !aside {
+            control::serve(socket, control, config.name.clone()).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        ended = supervise_source(&config, options, aside, stop) => ended,
+        () = serving => false,
+    }
+}
+
+/// Makes the connector and runs it.
+async fn supervise_source(
+    config: &SourceConfig,
+    options: PipelineOptions,
+    aside: bool,
+    stop: watch::Receiver<bool>,
+) -> bool {
     match &config.kind {
         SourceKind::Postgres(postgres) => {
             let source = PostgresSource::new(rowcast_postgres::Options {
@@ -100,7 +126,7 @@ async fn supervise(
                 read_timeout: postgres.connection.read_timeout,
             });
             match source {
-                Ok(source) => with_sink(source, &config, options, aside, stop).await,
+                Ok(source) => with_sink(source, config, options, aside, stop).await,
                 Err(error) => {
                     tracing::error!(source = %config.name, "stopped: {error}");
                     false
@@ -124,7 +150,7 @@ async fn supervise(
                 connect_timeout: mysql.connection.connect_timeout,
                 read_timeout: mysql.connection.read_timeout,
             });
-            with_sink(source, &config, options, aside, stop).await
+            with_sink(source, config, options, aside, stop).await
         }
     }
 }
@@ -193,6 +219,7 @@ async fn restarting<S: Source, O: OpenSink + Clone>(
     options: &PipelineOptions,
     mut stop: watch::Receiver<bool>,
 ) -> bool {
+    let source = Arc::new(source);
     let mut pause = FIRST_PAUSE;
     let name = options.name.as_str();
     let ended = |why: Option<String>| options.status.set(name, State::Stopped { why });

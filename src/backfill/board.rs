@@ -16,6 +16,7 @@ use super::control::TableProgress;
 use super::merge::{Fate, KeyHash, Literals, Merge, Touch};
 use super::state::{CopyState, Settled, TableId, Tables};
 use super::watch::WatchList;
+use crate::error::RunError;
 
 /// Keys to be read again that a checkpoint holds; with more, a restart reads the table from its start.
 const KEPT_REREADS: usize = 1_000;
@@ -337,8 +338,7 @@ impl Board {
         }
         let active = inner.copies.iter().filter(|copy| copy.phase != Phase::Waiting).count();
         if active < inner.parallelism
-            && let Some(next) =
-                inner.copies.iter_mut().find(|copy| copy.phase == Phase::Waiting && !copy.state.paused)
+            && let Some(next) = inner.copies.iter_mut().find(|copy| copy.phase == Phase::Waiting && !copy.state.paused)
         {
             next.phase = Phase::Preparing;
             return Some(Work::Prepare(next.state.clone()));
@@ -390,7 +390,8 @@ impl Board {
             it.merge.read_again(watch.hasher().hash(text.as_bytes()), literals);
         }
         let ranges = it.state.ranges.clone().unwrap_or_default();
-        it.ranges = ranges.into_iter().map(|rest| Range { rest: Some(rest), ahead: None, epoch: 0, busy: false }).collect();
+        it.ranges =
+            ranges.into_iter().map(|rest| Range { rest: Some(rest), ahead: None, epoch: 0, busy: false }).collect();
         true
     }
 
@@ -637,7 +638,10 @@ impl Board {
             }
         });
         if self.with(copy, |copy| copy.merge.is_overflown()).unwrap_or(false) {
-            tracing::warn!(copy, "more rows wait to be read again than are remembered: the table is read from its start");
+            tracing::warn!(
+                copy,
+                "more rows wait to be read again than are remembered: the table is read from its start"
+            );
             self.start_over(copy);
         }
         self.changed.notify_waiters();
@@ -707,6 +711,23 @@ impl Board {
     pub fn committed(&self, version: u64) {
         self.lock().committed = version;
         self.committed.send_replace(version);
+    }
+
+    /// How a run that only copies has ended.
+    ///
+    /// # Errors
+    /// Definite, with the tables that could not be copied.
+    pub fn outcome(&self) -> Result<(), RunError> {
+        let inner = self.lock();
+        let failed = inner.tables.iter().filter_map(|(id, settled)| match settled {
+            Settled::Failed { why } => Some(format!("{id}: {why}")),
+            _ => None,
+        });
+        let failed: Vec<String> = failed.collect();
+        if failed.is_empty() {
+            return Ok(());
+        }
+        Err(RunError::definite(format!("not every table could be copied: {}", failed.join("; "))))
     }
 
     // --- the operator's side

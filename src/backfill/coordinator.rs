@@ -92,6 +92,7 @@ pub fn start<S: Source>(
             permits: Arc::clone(&permits),
             pace: Arc::clone(&pace),
             end: Offset::default(),
+            first: FIRST_ROWS,
         };
         tasks.spawn(it.work(Arc::clone(source), stop.clone()));
     }
@@ -119,6 +120,8 @@ struct Reader {
     pace: Arc<tokio::sync::Mutex<Pace>>,
     /// Where the server's log ended when this reader began its last read.
     end: Offset,
+    /// Rows of the next range's first chunk: fewer after a read that took too long.
+    first: u64,
 }
 
 /// Why a reader stops with what it was doing.
@@ -168,6 +171,9 @@ impl Reader {
                     failures += 1;
                     if matches!(error, ReadError::Source(_)) {
                         connection = None;
+                    }
+                    if matches!(error, ReadError::TooSlow(_)) {
+                        self.first = (self.first / 4).max(1);
                     }
                     self.failed(&work, &copy, error, failures);
                     tokio::time::sleep(pause).await;
@@ -248,8 +254,12 @@ impl Reader {
             ReadError::Source(error) if !error.is_transient() => refused(error.to_string()),
             ReadError::Source(error) if failures >= MOST_FAILURES => refused(error.to_string()),
             ReadError::Source(error) => tracing::warn!(source, table, "reading the table: {error}; trying again"),
-            ReadError::Changed(why) => tracing::info!(source, table, "the table was altered ({why}): reading it as it is now"),
-            ReadError::TooSlow(why) => tracing::warn!(source, table, "a read took too long ({why}): reading less at once"),
+            ReadError::Changed(why) => {
+                tracing::info!(source, table, "the table was altered ({why}): reading it as it is now")
+            }
+            ReadError::TooSlow(why) => {
+                tracing::warn!(source, table, "a read took too long ({why}): reading less at once")
+            }
         }
     }
 
@@ -294,7 +304,7 @@ impl Reader {
         rest: String,
     ) -> Result<Option<String>, Failure> {
         let most = self.shared.config.chunk_rows;
-        let (mut rows, mut rest) = (FIRST_ROWS.min(most), Some(rest));
+        let (mut rows, mut rest) = (self.first.min(most), Some(rest));
         while let Some(from) = rest {
             self.spare(rows).await;
             if !self.shared.board.goes_on(&copy.copy, &part) || self.shared.board.has_rereads(&copy.copy) {
@@ -305,7 +315,9 @@ impl Reader {
                 Ok((read, left)) => {
                     let took = began.elapsed();
                     let fitting = read as f64 * CHUNK.as_secs_f64() / took.as_secs_f64().max(0.001);
-                    rows = (fitting as u64).clamp(rows / 4, rows.saturating_mul(4)).clamp(LEAST_ROWS, most.max(LEAST_ROWS)).min(most);
+                    let near = (fitting as u64).clamp(rows / 4, rows.saturating_mul(4));
+                    rows = near.clamp(LEAST_ROWS.min(rows.saturating_mul(4)), most.max(LEAST_ROWS)).min(most);
+                    self.first = self.first.max(rows.min(FIRST_ROWS));
                     rest = left;
                     self.rest(took).await;
                 }
@@ -367,7 +379,9 @@ impl Reader {
                     part => part.clone(),
                 };
                 let waited = self.hand_over(copy, asked, &reading, &text, piece, rest.clone()).await?;
-                let go_on = whole || matches!(part, Part::Keys(_)) || (waited < LONGEST_WAIT && board.goes_on(&copy.copy, part));
+                let go_on = whole
+                    || matches!(part, Part::Keys(_))
+                    || (waited < LONGEST_WAIT && board.goes_on(&copy.copy, part));
                 if !go_on {
                     break;
                 }
@@ -385,7 +399,9 @@ impl Reader {
 
     fn text(&self, copy: &CopyState, reading: &Reading, from: &str) -> ReadText {
         let seed = [copy.copy.as_str(), from].concat();
-        let hash = seed.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let hash = seed
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         ReadText::new(&self.shared.names, &reading.pos, reading.now_us, &format!("r{hash:016x}"))
     }
 
@@ -477,10 +493,16 @@ async fn answer(readers: Readers, mut asked: mpsc::Receiver<Asked>) {
             Command::Status => Ok(Answer::Status(board.progress())),
             Command::Backfill { qualifier, table, filter, keys } => {
                 let id = TableId { qualifier, table };
-                let literals = keys.map(|keys| keys.into_iter().map(|key| key.iter().map(|text| quoted(text, readers.names.kind)).collect()).collect());
+                let literals = keys.map(|keys| {
+                    keys.into_iter()
+                        .map(|key| key.iter().map(|text| quoted(text, readers.names.kind)).collect())
+                        .collect()
+                });
                 tracing::info!(source = readers.names.name, table = %id, "a copy was asked for");
                 board.request(id.clone(), filter, literals);
-                durable(&readers).await.map(|()| Answer::Done(format!("{id}: the copy is asked for and will be made, also across restarts")))
+                durable(&readers).await.map(|()| {
+                    Answer::Done(format!("{id}: the copy is asked for and will be made, also across restarts"))
+                })
             }
             Command::Cancel { table } => change(&readers, table, "cancelled", Board::cancel).await,
             Command::Pause { table } => change(&readers, table, "paused", |board, id| board.pause(id, true)).await,
@@ -537,7 +559,9 @@ async fn tell(readers: Readers) {
             continue;
         }
         shown = !reading.is_empty();
-        logging::set_status_line(shown.then(|| report::bar(&reading, 0)));
+        if let Some(width) = logging::status_line_width() {
+            logging::set_status_line(shown.then(|| report::bar(&reading, width)));
+        }
         if last.elapsed() >= LOGGED {
             last = Instant::now();
             for table in &reading {

@@ -10,7 +10,8 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,7 +29,6 @@ const SLICE: usize = 256 << 10;
 pub struct Hold {
     folder: PathBuf,
     write: BufWriter<File>,
-    read: BufReader<File>,
     written: u64,
     replayed: u64,
     destinations: Vec<Arc<Destination>>,
@@ -52,11 +52,9 @@ impl Hold {
         let failed = |error: std::io::Error| failed(folder, &error);
         std::fs::create_dir_all(folder).map_err(failed)?;
         let file = tempfile::tempfile_in(folder).map_err(failed)?;
-        let again = file.try_clone().map_err(failed)?;
         Ok(Self {
             folder: folder.to_owned(),
             write: BufWriter::new(file),
-            read: BufReader::new(again),
             written: 0,
             replayed: 0,
             destinations: Vec::new(),
@@ -91,12 +89,11 @@ impl Hold {
             place.copy_from_slice(&field.to_le_bytes());
         }
         self.touched = true;
-        let at = self.written;
-        let written = self.write.seek(SeekFrom::Start(at)).and_then(|_| {
-            self.write.write_all(&head)?;
-            self.write.write_all(key)?;
-            self.write.write_all(value)
-        });
+        let written = self
+            .write
+            .write_all(&head)
+            .and_then(|()| self.write.write_all(key))
+            .and_then(|()| self.write.write_all(value));
         written.map_err(|error| failed(&self.folder, &error))?;
         self.written += (HEAD + key.len() + value.len()) as u64;
         Ok(())
@@ -121,8 +118,11 @@ impl Hold {
         if self.reading.as_ref().is_some_and(|known| Arc::ptr_eq(known, reading)) {
             return true;
         }
-        let sights: Vec<(u64, Sight)> =
-            self.undecided.iter().map(|(number, transaction, end)| (*number, reading.sight(transaction, *end))).collect();
+        let sights: Vec<(u64, Sight)> = self
+            .undecided
+            .iter()
+            .map(|(number, transaction, end)| (*number, reading.sight(transaction, *end)))
+            .collect();
         if sights.iter().any(|(_, sight)| *sight == Sight::Unknown) {
             return false;
         }
@@ -142,34 +142,34 @@ impl Hold {
     ///
     /// # Errors
     /// Transient, if the file can't be read.
-    pub fn next(&mut self) -> Result<Option<Encoded>, RunError> {
+    pub fn next_slice(&mut self) -> Result<Option<Encoded>, RunError> {
         let mut out = Encoded { destinations: self.destinations.clone(), ..Encoded::default() };
-        let at = self.replayed;
-        let result = self.write.flush().and_then(|()| self.read.seek(SeekFrom::Start(at))).and_then(|_| {
+        let result = self.write.flush().and_then(|()| {
             while out.buf.len() < SLICE && self.replayed < self.written {
                 self.take(&mut out)?;
             }
             Ok(())
         });
         result.map_err(|error| failed(&self.folder, &error))?;
-        // the writer goes on where it was: both handles share one offset
         Ok(if out.records.is_empty() && self.is_empty() { None } else { Some(out) })
     }
 
     fn take(&mut self, out: &mut Encoded) -> std::io::Result<()> {
         let mut head = [0_u8; HEAD];
-        self.read.read_exact(&mut head)?;
+        // at its place: the writer's own offset stays where it is
+        self.write.get_ref().read_exact_at(&mut head, self.replayed)?;
         let mut fields = head.chunks_exact(8).map(|field| u64::from_le_bytes(field.try_into().unwrap_or_default()));
         let mut field = || fields.next().unwrap_or_default();
         let (number, flags, destination, key, value) = (field(), field(), field(), field() as usize, field() as usize);
-        self.replayed += (HEAD + key + value) as u64;
+        let at = self.replayed + HEAD as u64;
+        self.replayed = at + (key + value) as u64;
         if self.seen.contains(&number) {
-            return self.read.seek_relative((key + value) as i64);
+            return Ok(());
         }
         let start = out.buf.len();
         out.buf.resize(start + key + value, 0);
         if let Some(space) = out.buf.get_mut(start..) {
-            self.read.read_exact(space)?;
+            self.write.get_ref().read_exact_at(space, at)?;
         }
         let middle = start + key;
         out.records.push(Record {
@@ -225,7 +225,7 @@ mod tests {
 
     fn all(hold: &mut Hold) -> Vec<String> {
         let mut found = Vec::new();
-        while let Some(slice) = hold.next().unwrap() {
+        while let Some(slice) = hold.next_slice().unwrap() {
             for record in &slice.records {
                 let bytes = slice.buf.get(record.value.clone().unwrap()).unwrap();
                 found.push(String::from_utf8(bytes.to_vec()).unwrap());

@@ -219,7 +219,8 @@ impl Merge {
 
     /// The transaction's number; it is tracked from now on.
     fn track(&mut self, transaction: &Arc<Transaction>) -> u64 {
-        let same = self.tracked.back().is_some_and(|last| last.end.is_none() && last.transaction.pos == transaction.pos);
+        let same =
+            self.tracked.back().is_some_and(|last| last.end.is_none() && last.transaction.pos == transaction.pos);
         if !same {
             let transaction = Arc::clone(transaction);
             self.tracked.push_back(Tracked { transaction, end: None, keys: Vec::new() });
@@ -333,8 +334,7 @@ impl Merge {
     /// The keys that a read was asked for have been answered, with a row or without: those whose touch it saw are done.
     pub fn resolve_keys(&mut self, reading: &Reading, keys: &[KeyHash]) {
         for key in keys {
-            let again =
-                self.keys.get(key).is_some_and(|last| last.missing.is_some() && self.unseen(last.by, reading));
+            let again = self.keys.get(key).is_some_and(|last| last.missing.is_some() && self.unseen(last.by, reading));
             if !again {
                 self.reread.remove(key);
             }

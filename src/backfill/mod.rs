@@ -13,7 +13,7 @@
 //! - [`board`]: what the copies of one run are doing.
 //! - [`coordinator`]: the readers: which table, which range, how fast.
 //! - [`hold`]: the events of a table without a key, kept on disk until its rows are out.
-//! - [`state`]: what a checkpoint keeps of it. [`watch`]: for which tables the encoders note keys.
+//! - [`plan`]: what a run copies. [`state`]: what a checkpoint keeps of it. [`watch`]: for which tables the encoders note keys.
 //! - [`control`]: what an operator asks for. [`report`]: what he is told.
 
 pub mod board;
@@ -21,6 +21,7 @@ pub mod control;
 pub mod coordinator;
 pub mod hold;
 pub mod merge;
+pub mod plan;
 pub mod report;
 pub mod state;
 pub mod watch;

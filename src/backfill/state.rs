@@ -33,7 +33,7 @@ impl TableId {
 
 impl fmt::Display for TableId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.qualifier, self.table)
+        f.write_str(&crate::config::table_text(&self.qualifier, &self.table))
     }
 }
 

@@ -47,6 +47,21 @@ pub struct BackfillConfig {
     pub max_lag_bytes: u64,
 }
 
+impl Default for BackfillConfig {
+    fn default() -> Self {
+        Self {
+            mode: BackfillMode::Initial,
+            tables: None,
+            rows_per_second: None,
+            parallelism: PARALLELISM,
+            chunk_rows: CHUNK_ROWS,
+            max_load: 1.0,
+            max_lag: MAX_LAG,
+            max_lag_bytes: MAX_LAG_BYTES,
+        }
+    }
+}
+
 /// Whether and when tables are copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackfillMode {

@@ -21,7 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::RunError;
 use crate::backfill::merge::{KeyHash, Touch};
-use crate::backfill::watch::{KeyHasher, Watch, WatchList};
+use crate::backfill::watch::WatchList;
 use crate::config::TopicTemplate;
 use crate::format::json::{self, ReadText, RowEvent, SourceNames, TableText, TransactionText};
 use crate::route;
@@ -52,6 +52,13 @@ pub struct Destination {
     /// The table version and its fingerprint as text; none for messages.
     pub table: Option<(Arc<Table>, String)>,
     text: Option<TableText>,
+}
+
+impl Destination {
+    /// One without a table.
+    pub fn plain(topic: &str) -> Arc<Self> {
+        Arc::new(Self { topic: topic.to_owned(), table: None, text: None })
+    }
 }
 
 /// Records of one batch, in order, with the progress between them.
@@ -122,8 +129,8 @@ impl Encoder {
         skip: Option<Inside>,
         watch: WatchList,
     ) -> Self {
-        let messages = Destination { topic: route::message_topic(&source.name), table: None, text: None };
-        Self { source, db, template, tombstones, skip, messages: Arc::new(messages), watch, tables: Mutex::default() }
+        let messages = Destination::plain(&route::message_topic(&source.name));
+        Self { source, db, template, tombstones, skip, messages, watch, tables: Mutex::default() }
     }
 
     /// Encodes a batch into `buf`, which is cleared first.
@@ -177,11 +184,15 @@ impl Encoder {
             let (Some(table), Some(destination)) =
                 (batch.tables.get(*index as usize), out.destinations.get(*index as usize))
             else {
-                return Err(RunError::definite("a row of a table that its batch doesn't hold: a defect of the connector"));
+                return Err(RunError::definite(
+                    "a row of a table that its batch doesn't hold: a defect of the connector",
+                ));
             };
             let destination = Arc::clone(destination);
             let Some(table_text) = &destination.text else { continue };
-            table.decode(&batch.data, *image, &arena, &mut row).map_err(|error| undecodable(table, "the copy", *seq, &error))?;
+            table
+                .decode(&batch.data, *image, &arena, &mut row)
+                .map_err(|error| undecodable(table, "the copy", *seq, &error))?;
             let mut key = None;
             if !table.key.is_empty() {
                 let start = out.buf.len();

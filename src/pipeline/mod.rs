@@ -11,9 +11,11 @@
 //! (`budget`, and as many encoded batches as there are slots); the database is told of a position only after the sink has
 //! committed it. Fails as a whole: any error ends the run, and the next one starts from the checkpoint.
 
+mod copies;
 mod encode;
 mod publish;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +25,14 @@ use tokio::time::Instant;
 
 pub use encode::{Destination, Encoded, Encoder, Record};
 
+use crate::backfill::board::Board;
+use crate::backfill::control::Control;
+use crate::backfill::coordinator::{self, Readers};
+use crate::backfill::plan;
+use crate::backfill::state::TableId;
+use crate::backfill::watch::WatchList;
 use crate::checkpoint::Checkpoint;
-use crate::config::TopicTemplate;
+use crate::config::{BackfillConfig, BackfillMode, TopicTemplate, table_text};
 use crate::error::RunError;
 use crate::format::json::SourceNames;
 use crate::sink::OpenSink;
@@ -60,6 +68,12 @@ pub struct PipelineOptions {
     pub owner: String,
     /// Told when the stream is open.
     pub status: Status,
+    /// What is copied of the rows that are there already; none for a look aside, which copies nothing.
+    pub backfill: Option<BackfillConfig>,
+    /// Where events of a table without a key are kept while it is copied.
+    pub state_dir: PathBuf,
+    /// Where an operator's requests come from.
+    pub control: Control,
 }
 
 /// Runs a source until `stop` turns true or something fails.
@@ -67,17 +81,37 @@ pub struct PipelineOptions {
 /// # Errors
 /// What ended the run; whatever was committed before is committed.
 pub async fn run<S: Source, O: OpenSink>(
-    source: &S,
+    source: &Arc<S>,
     opener: O,
     options: &PipelineOptions,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
-    let publish::Link { open, start, jobs, done } = publish::spawn(opener, options.clone());
+    let publish::Link { open, start, jobs, pieces, done } = publish::spawn(opener, options.clone());
     let mut stream = None;
-    let read = match open_source(source, open, start, options, &mut stop).await {
-        Ok(Some((opened, encoder))) => {
+    let read = match open_source(&**source, open, start, options, &mut stop).await {
+        Ok(Some(Started { stream: opened, encoder, board })) => {
             let stream = stream.insert(opened);
-            read(stream, encoder, jobs, options.budget, &mut stop).await
+            let config = options.backfill.clone().unwrap_or_default();
+            let only = config.mode == BackfillMode::InitialOnly;
+            // pieces have a share of the memory of their own: those that wait for the stream must not hold it back
+            let share = options.budget / 4;
+            let names = SourceNames { name: options.name.clone(), kind: options.kind };
+            let readers =
+                Readers { board: board.clone(), pieces, budget: share, encoder: Arc::clone(&encoder), names, config };
+            let tasks = options
+                .backfill
+                .is_some()
+                .then(|| coordinator::start(source, &readers, options.control.register(), &stop));
+            let mut complete = false;
+            let read = tokio::select! {
+                read = read(stream, encoder, jobs, options.budget - share, &mut stop) => read,
+                () = coordinator::all_done(board.clone()), if only => {
+                    complete = true;
+                    Ok(())
+                }
+            };
+            drop((tasks, readers));
+            if complete { board.outcome() } else { read }
         }
         Ok(None) => {
             drop(jobs);
@@ -104,7 +138,7 @@ async fn open_source<S: Source>(
     start: oneshot::Sender<publish::Started>,
     options: &PipelineOptions,
     stop: &mut watch::Receiver<bool>,
-) -> Result<Option<(S::Stream, Arc<Encoder>)>, RunError> {
+) -> Result<Option<Started<S::Stream>>, RunError> {
     let checkpoint = tokio::select! {
         opened = open => match opened {
             Ok(checkpoint) => checkpoint,
@@ -123,22 +157,52 @@ async fn open_source<S: Source>(
         checkpoint.check_server(info.kind, info.identity.as_deref())?;
     }
     let position = resume.clone().unwrap_or_else(|| Position::boundary(now));
-    log_start(options, &info, resume.is_some(), &position);
+    let captured: Vec<TableId> = info
+        .tables
+        .iter()
+        .map(|(qualifier, table)| TableId { qualifier: qualifier.clone(), table: table.clone() })
+        .collect();
+    let begin =
+        options.backfill.as_ref().map(|config| plan::start(checkpoint.as_ref(), config, &captured)).unwrap_or_default();
+    log_start(options, &info, resume.is_some(), &position, &begin);
     options.status.set(&options.name, State::Streaming);
+    let parallelism = options.backfill.as_ref().map_or(1, |config| config.parallelism);
+    let watch = WatchList::default();
+    let board = Board::new(begin.copies, begin.tables, parallelism, resume.is_none(), watch.clone());
     let names = SourceNames { name: options.name.clone(), kind: options.kind };
     let (db, topic) = (options.db.clone(), options.topic.clone());
-    let encoder = Arc::new(Encoder::new(names, db, topic, options.tombstones, position.inside.clone()));
+    let encoder = Arc::new(Encoder::new(names, db, topic, options.tombstones, position.inside.clone(), watch));
     let first = resume.is_none();
-    let started = publish::Started { position, identity: info.identity, first, confirm: Box::new(confirm) };
+    let started = publish::Started {
+        position,
+        identity: info.identity,
+        first,
+        confirm: Box::new(confirm),
+        board: board.clone(),
+        encoder: Arc::clone(&encoder),
+    };
     if start.send(started).is_err() {
         return Ok(None);
     }
-    Ok(Some((stream, encoder)))
+    Ok(Some(Started { stream, encoder, board }))
 }
 
-fn log_start(options: &PipelineOptions, info: &SourceInfo, resumes: bool, from: &Position) {
+/// A source that streams.
+struct Started<T> {
+    stream: T,
+    encoder: Arc<Encoder>,
+    board: Board,
+}
+
+fn log_start(options: &PipelineOptions, info: &SourceInfo, resumes: bool, from: &Position, begin: &plan::Start) {
     const SHOWN: usize = 8;
-    let mut tables = info.tables.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let mut tables = info
+        .tables
+        .iter()
+        .take(SHOWN)
+        .map(|(qualifier, table)| table_text(qualifier, table))
+        .collect::<Vec<_>>()
+        .join(", ");
     if info.tables.len() > SHOWN {
         tables.push_str(&format!(" and {} more", info.tables.len() - SHOWN));
     }
@@ -146,10 +210,11 @@ fn log_start(options: &PipelineOptions, info: &SourceInfo, resumes: bool, from: 
     if resumes {
         tracing::info!(source, kind, server, %from, tables, "streaming: resumed from its checkpoint");
     } else {
-        let what = "streaming: no checkpoint, so changes from now on; rows that are already there are not sent";
-        tracing::info!(source, kind, server, %from, tables, "{what}");
+        let rows = if begin.copies.is_empty() { "are not sent" } else { "are copied beside them" };
+        let what = "streaming: no checkpoint, so changes from now on; rows that are already there";
+        tracing::info!(source, kind, server, %from, tables, "{what} {rows}");
     }
-    for note in &info.notes {
+    for note in info.notes.iter().chain(&begin.notes) {
         tracing::info!(source, "{note}");
     }
 }

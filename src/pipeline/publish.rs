@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::mem;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rowcast_core::{Confirm, Inside, LogPosition, Position, Transaction};
 use tokio::runtime::Handle;
@@ -21,7 +21,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::PipelineOptions;
-use super::encode::{Encoded, Progress};
+use super::copies::Copies;
+use super::encode::{Encoded, Encoder, Progress, Touched};
+use crate::backfill::board::Board;
+use crate::backfill::coordinator::Message;
 use crate::checkpoint::Checkpoint;
 use crate::error::RunError;
 use crate::format::json;
@@ -30,6 +33,8 @@ use crate::sink::{OpenSink, OpenedSink, Sink};
 
 /// Encoded batches that may wait for the publisher; the slots bound them further.
 const JOBS: usize = 16;
+/// Pieces of reads that may be on their way to the publisher.
+const PIECES: usize = 8;
 /// A pause shorter than this doesn't end a busy stretch.
 const QUIET: Duration = Duration::from_millis(10);
 /// Records a second from which a stretch is busy. Below, a commit is made at the first pause: a Kafka commit costs some
@@ -109,6 +114,10 @@ pub struct Started {
     pub first: bool,
     /// The way back to the source.
     pub confirm: Box<dyn Confirm>,
+    /// What is being copied.
+    pub board: Board,
+    /// Encodes what belongs to copies.
+    pub encoder: Arc<Encoder>,
 }
 
 /// The pipeline's ends of the channels to a publisher.
@@ -119,6 +128,8 @@ pub struct Link {
     pub start: oneshot::Sender<Started>,
     /// Batches, in order. Dropped at the end: the publisher then commits what it has.
     pub jobs: mpsc::Sender<Job>,
+    /// What was read of tables.
+    pub pieces: mpsc::Sender<Message>,
     /// How it ended.
     pub done: oneshot::Receiver<Result<(), RunError>>,
 }
@@ -128,6 +139,7 @@ pub fn spawn<O: OpenSink>(mut opener: O, options: PipelineOptions) -> Link {
     let (opened, open) = oneshot::channel();
     let (start, started) = oneshot::channel();
     let (jobs, waiting) = mpsc::channel(JOBS);
+    let (pieces, read) = mpsc::channel(PIECES);
     let (ended, done) = oneshot::channel();
     let runtime = Handle::current();
     let thread = std::thread::Builder::new().name(format!("publish-{}", options.name));
@@ -138,7 +150,7 @@ pub fn spawn<O: OpenSink>(mut opener: O, options: PipelineOptions) -> Link {
                 return Ok(());
             }
             match runtime.block_on(started) {
-                Ok(started) => Publisher::new(sink, started, options, runtime).run(waiting),
+                Ok(started) => Publisher::new(sink, started, options, runtime).run(waiting, read),
                 Err(_) => Ok(()),
             }
         };
@@ -148,26 +160,38 @@ pub fn spawn<O: OpenSink>(mut opener: O, options: PipelineOptions) -> Link {
         // the dropped channels end the run; the reason is worth a line
         tracing::error!(%error, "can't start a thread");
     }
-    Link { open, start, jobs, done }
+    Link { open, start, jobs, pieces, done }
 }
 
-struct Publisher {
-    sink: Box<dyn Sink>,
+/// What a publisher waits for.
+enum Next {
+    Job(Option<Job>),
+    Message(Message),
+    Nothing,
+}
+
+pub(super) struct Publisher {
+    pub(super) sink: Box<dyn Sink>,
     confirm: Box<dyn Confirm>,
-    options: PipelineOptions,
-    runtime: Handle,
+    pub(super) options: PipelineOptions,
+    pub(super) runtime: Handle,
+    pub(super) board: Board,
+    pub(super) encoder: Arc<Encoder>,
+    pub(super) copies: Copies,
+    /// The place of the last read that was handled.
+    pub(super) last_read: Option<String>,
     identity: Option<String>,
     /// The first checkpoint is still to be written.
     first: bool,
-    names: json::SourceNames,
+    pub(super) names: json::SourceNames,
     /// Table versions whose schema was sent in this run.
     announced: HashSet<String>,
-    log: LogPosition,
+    pub(super) log: LogPosition,
     /// The partly published transaction of the checkpoint, until it comes by.
     pending: Option<Inside>,
     /// The transaction in progress and its last row staged.
-    open: Option<(Arc<Transaction>, u64)>,
-    staged: Gathered,
+    pub(super) open: Option<(Arc<Transaction>, u64)>,
+    pub(super) staged: Gathered,
     last_commit: Instant,
     /// Records a second, as the last commits saw it.
     rate: f64,
@@ -177,18 +201,18 @@ struct Publisher {
 
 /// What has gathered since the last commit.
 #[derive(Debug, Default)]
-struct Gathered {
+pub(super) struct Gathered {
     records: usize,
     bytes: usize,
     /// When the first and the last of the records were staged.
     span: Option<(Instant, Instant)>,
-    /// The position moved.
-    moved: bool,
+    /// The position moved, or something else has to be committed.
+    pub(super) moved: bool,
 }
 
 impl Publisher {
     fn new(sink: Box<dyn Sink>, started: Started, options: PipelineOptions, runtime: Handle) -> Self {
-        let Started { position, identity, first, confirm } = started;
+        let Started { position, identity, first, confirm, board, encoder } = started;
         let commit_bytes = options.commit_bytes.min(FIRST_COMMIT);
         Self {
             sink,
@@ -196,6 +220,10 @@ impl Publisher {
             names: json::SourceNames { name: options.name.clone(), kind: options.kind },
             options,
             runtime,
+            board,
+            encoder,
+            copies: Copies::default(),
+            last_read: None,
             identity,
             first,
             announced: HashSet::new(),
@@ -209,53 +237,96 @@ impl Publisher {
         }
     }
 
-    fn run(mut self, mut jobs: mpsc::Receiver<Job>) -> Result<(), RunError> {
+    fn run(mut self, mut jobs: mpsc::Receiver<Job>, mut pieces: mpsc::Receiver<Message>) -> Result<(), RunError> {
         if self.first {
             // from now on a restart goes on here, whatever happens
             self.commit()?;
         }
+        // the stream goes first; between any two of its batches there is room for one piece
         loop {
-            let job = match jobs.try_recv() {
-                Ok(job) => job,
+            let mut busy = true;
+            match jobs.try_recv() {
+                Ok(job) => self.stage_job(job)?,
                 Err(TryRecvError::Disconnected) => break,
-                Err(TryRecvError::Empty) => {
-                    let wait = self.paused()?;
-                    match self.runtime.block_on(async { tokio::time::timeout(wait, jobs.recv()).await }) {
-                        Ok(Some(job)) => job,
-                        Ok(None) => break,
-                        Err(_) => continue,
-                    }
+                Err(TryRecvError::Empty) => busy = false,
+            }
+            while self.copies.has_room()
+                && let Ok(message) = pieces.try_recv()
+            {
+                self.copies.take(message);
+            }
+            busy |= self.publish_copies()?;
+            if busy {
+                continue;
+            }
+            let wait = self.paused()?;
+            let next = async {
+                tokio::select! {
+                    biased;
+                    job = jobs.recv() => Next::Job(job),
+                    Some(message) = pieces.recv(), if self.copies.has_room() => Next::Message(message),
+                    () = tokio::time::sleep(wait) => Next::Nothing,
                 }
             };
-            let staged = self
-                .runtime
-                .block_on(job)
-                .map_err(|error| RunError::definite(format!("the encoder failed: {error}: a defect of rowcast")))??;
-            self.stage(&staged.encoded)?;
+            match self.runtime.block_on(next) {
+                Next::Job(Some(job)) => self.stage_job(job)?,
+                Next::Job(None) => break,
+                Next::Message(message) => self.copies.take(message),
+                Next::Nothing => {}
+            }
         }
         self.finish()
+    }
+
+    fn stage_job(&mut self, job: Job) -> Result<(), RunError> {
+        let staged = self
+            .runtime
+            .block_on(job)
+            .map_err(|error| RunError::definite(format!("the encoder failed: {error}: a defect of rowcast")))??;
+        self.stage(&staged.encoded)
     }
 
     /// Stages a batch, with commits between its transactions when they are due.
     fn stage(&mut self, encoded: &Encoded) -> Result<(), RunError> {
         self.announce(encoded)?;
+        let copying = self.board.is_busy();
+        if copying {
+            self.board.batch_begins(encoded.watch, &self.log);
+            self.hold_tables(encoded.watch)?;
+        }
         let mut from = 0;
-        for (to, progress) in &encoded.progress {
-            self.stage_records(encoded, from..*to)?;
+        let mut touches = encoded.touches.iter().peekable();
+        for (index, (to, progress)) in encoded.progress.iter().enumerate() {
+            self.stage_or_hold(encoded, from..*to)?;
             from = *to;
-            self.advance(progress)?;
+            while let Some(touched) = touches.next_if(|touched| touched.progress <= index) {
+                self.touch(encoded, touched);
+            }
+            self.advance(progress, encoded.watch, copying)?;
             if self.open.is_none() && self.is_due() {
                 self.commit()?;
             }
         }
-        self.stage_records(encoded, from..encoded.records.len())?;
+        self.stage_or_hold(encoded, from..encoded.records.len())?;
+        touches.for_each(|touched| self.touch(encoded, touched));
+        if copying {
+            self.board.batch_ends(encoded.watch, &self.log, self.open.as_ref().map(|(open, _)| &**open));
+        }
         if self.open.is_some() && self.must_split() {
             self.commit()?;
         }
         Ok(())
     }
 
-    fn stage_records(&mut self, encoded: &Encoded, records: Range<usize>) -> Result<(), RunError> {
+    /// Notes what a change did to a key of a table that is being copied.
+    fn touch(&self, encoded: &Encoded, touched: &Touched) {
+        let table = encoded.destinations.get(touched.destination as usize).and_then(|it| it.table.as_ref());
+        if let (Some((table, _)), Some((transaction, _))) = (table, &self.open) {
+            self.board.touch(&table.name, transaction, touched.touch.as_ref());
+        }
+    }
+
+    pub(super) fn stage_records(&mut self, encoded: &Encoded, records: Range<usize>) -> Result<(), RunError> {
         if records.is_empty() {
             return Ok(());
         }
@@ -269,7 +340,7 @@ impl Publisher {
     }
 
     /// Sends the schemas of table versions that weren't met in this run.
-    fn announce(&mut self, encoded: &Encoded) -> Result<(), RunError> {
+    pub(super) fn announce(&mut self, encoded: &Encoded) -> Result<(), RunError> {
         for destination in &encoded.destinations {
             if let Some((table, fingerprint)) = &destination.table
                 && !self.announced.contains(fingerprint)
@@ -285,10 +356,13 @@ impl Publisher {
         Ok(())
     }
 
-    fn advance(&mut self, progress: &Progress) -> Result<(), RunError> {
+    fn advance(&mut self, progress: &Progress, watch: u64, copying: bool) -> Result<(), RunError> {
         match progress {
             Progress::Begin(transaction) => {
                 let same = self.open.as_ref().filter(|(open, _)| open.pos == transaction.pos).map(|(_, rows)| *rows);
+                if copying && same.is_none() {
+                    self.board.begin(watch, transaction);
+                }
                 let published = self.pending.take_if(|pending| pending.transaction == transaction.pos);
                 let rows = same.or(published.map(|inside| inside.rows)).unwrap_or(0);
                 self.open = Some((Arc::clone(transaction), rows));
@@ -299,12 +373,18 @@ impl Publisher {
                     self.staged.moved = true;
                 }
             }
-            Progress::Commit(mark, _) => {
-                self.open = None;
+            Progress::Commit(mark, end) => {
+                self.copies.reached = *end;
+                if let Some((transaction, _)) = self.open.take() {
+                    self.board.commit(&transaction, *end, behind(transaction.commit_us));
+                    self.hold_commit(&transaction, *end);
+                }
                 self.log.advance(mark).map_err(|error| RunError::definite(error.to_string()))?;
                 self.staged.moved = true;
             }
-            Progress::Heartbeat(position, _) => {
+            Progress::Heartbeat(position, at) => {
+                self.copies.reached = self.copies.reached.max(*at);
+                self.board.reached(Some(*at), Duration::ZERO);
                 if self.log.partial_cmp(position) == Some(Ordering::Less) {
                     self.log = position.clone();
                     self.staged.moved = true;
@@ -315,7 +395,7 @@ impl Publisher {
     }
 
     /// Enough has gathered: commit at the next transaction's end.
-    fn is_due(&self) -> bool {
+    pub(super) fn is_due(&self) -> bool {
         self.staged.bytes >= self.commit_bytes
             || self.staged.span.is_some_and(|(first, _)| first.elapsed() >= self.options.commit_interval)
     }
@@ -331,8 +411,14 @@ impl Publisher {
     fn paused(&mut self) -> Result<Duration, RunError> {
         let since_commit = self.last_commit.elapsed();
         let Some((first, last)) = self.staged.span else {
-            if self.staged.moved && self.open.is_none() && since_commit >= IDLE_COMMIT {
-                self.commit()?;
+            if self.open.is_none() {
+                // nothing is behind if nothing comes
+                if since_commit >= SERVE {
+                    self.board.reached(None, Duration::ZERO);
+                }
+                if self.board.wants_commit() || (self.staged.moved && since_commit >= IDLE_COMMIT) {
+                    self.commit()?;
+                }
             }
             self.sink.serve()?;
             return Ok(SERVE);
@@ -364,17 +450,21 @@ impl Publisher {
         Position { log: self.log.clone(), inside }
     }
 
-    fn commit(&mut self) -> Result<(), RunError> {
+    pub(super) fn commit(&mut self) -> Result<(), RunError> {
         let position = self.position();
+        let (copies, tables, tables_changed, version) = self.board.to_keep();
         let checkpoint = Checkpoint {
             source: self.options.name.clone(),
             kind: Some(self.options.kind.to_owned()),
             identity: self.identity.clone(),
             position: Some(position),
             owner: self.options.owner.clone(),
+            copies,
+            tables: Some(tables),
         };
         let began = Instant::now();
-        self.sink.commit(&checkpoint)?;
+        self.sink.commit(&checkpoint, tables_changed)?;
+        self.board.committed(version);
         let took = began.elapsed();
         self.commit_bytes = next_size(self.commit_bytes, took, self.options.commit_bytes);
         // the log position lies before the transaction in progress, so the server keeps all of that one
@@ -390,12 +480,18 @@ impl Publisher {
     /// The last commit of a run. A transaction of which only a part has come is given up where the sink can take it back, so
     /// that nobody sees half of it; elsewhere its rows are out already, and the checkpoint says so.
     fn finish(&mut self) -> Result<(), RunError> {
-        let nothing = self.staged.span.is_none() && !self.staged.moved;
+        let nothing = self.staged.span.is_none() && !self.staged.moved && !self.board.wants_commit();
         if nothing || (self.open.is_some() && self.sink.takes_back()) {
             return Ok(());
         }
         self.commit()
     }
+}
+
+/// How long ago a commit of the source was, by our clock.
+fn behind(commit_us: i64) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(Duration::from_micros(commit_us.max(0) as u64))
 }
 
 /// The size of the next commit after one of `size` that took `took`; `most` is the configured one.

@@ -68,8 +68,8 @@ pub struct SourceInfo {
     /// What must stay the same between runs (PostgreSQL's system identifier); none where the position itself
     /// says it (GTID sets are valid on every server of a replication topology).
     pub identity: Option<String>,
-    /// Tables that match the configuration now, as `qualifier.table`, sorted.
-    pub tables: Vec<String>,
+    /// Tables that match the configuration now, by qualifier (schema, else database) and name, sorted.
+    pub tables: Vec<(String, String)>,
     /// What an operator should know at start: a table whose updates hold only the key, a slot that was created.
     pub notes: Vec<String>,
 }

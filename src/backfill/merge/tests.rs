@@ -44,9 +44,20 @@ struct Tx {
 #[derive(Debug, Clone, Copy)]
 enum Out {
     /// `from` is the key that the row had; a reader of the topic who has that row has its body.
-    Put { key: u64, from: Option<u64>, version: u64, body: Option<u64> },
-    Delete { key: u64, version: u64 },
-    Read { key: u64, row: Row },
+    Put {
+        key: u64,
+        from: Option<u64>,
+        version: u64,
+        body: Option<u64>,
+    },
+    Delete {
+        key: u64,
+        version: u64,
+    },
+    Read {
+        key: u64,
+        row: Row,
+    },
     Empty,
 }
 
@@ -153,7 +164,7 @@ impl World {
             Some(_) if self.rng.random_bool(0.2) => Write { old: Some(key), new: None, partial: false },
             Some(row) => {
                 let to = self.rng.random_range(0..KEYS);
-                let free = now.get(&to).is_none() && self.locked.get(&to).is_none_or(|by| *by == own);
+                let free = !now.contains_key(&to) && self.locked.get(&to).is_none_or(|by| *by == own);
                 let target = if self.rng.random_bool(0.2) && free { to } else { key };
                 let partial = self.rng.random_bool(0.6);
                 let body = if partial { row.body } else { 100 + version };
@@ -177,7 +188,8 @@ impl World {
     }
 
     fn show(&mut self) {
-        let ready: Vec<usize> = (0..self.txs.len()).filter(|i| self.txs[*i].end.is_some() && !self.txs[*i].visible).collect();
+        let ready: Vec<usize> =
+            (0..self.txs.len()).filter(|i| self.txs[*i].end.is_some() && !self.txs[*i].visible).collect();
         if !ready.is_empty() {
             let index = ready[self.rng.random_range(0..ready.len())];
             self.txs[index].visible = true;
@@ -185,7 +197,8 @@ impl World {
             apply(&mut self.rows, &self.txs[index]);
             self.locked.retain(|_, by| *by != own);
         }
-        let shown: Vec<usize> = (0..self.txs.len()).filter(|i| self.txs[*i].visible && !self.txs[*i].executed).collect();
+        let shown: Vec<usize> =
+            (0..self.txs.len()).filter(|i| self.txs[*i].visible && !self.txs[*i].executed).collect();
         if !shown.is_empty() && self.rng.random_bool(0.6) {
             let index = shown[self.rng.random_range(0..shown.len())];
             self.txs[index].executed = true;
@@ -277,7 +290,8 @@ impl World {
         let reading = self.reading();
         let rereads: Vec<u64> = self.merge.as_ref().unwrap().rereads().keys().map(|key| *key as u64).collect();
         if !rereads.is_empty() && self.rng.random_bool(0.4) {
-            let rows = self.rows.iter().filter(|(key, _)| rereads.contains(key)).map(|(key, row)| (*key, *row)).collect();
+            let rows =
+                self.rows.iter().filter(|(key, _)| rereads.contains(key)).map(|(key, row)| (*key, *row)).collect();
             self.reads.push_back(Read { reading, rows, range: None, keys: rereads });
             return;
         }
@@ -311,7 +325,8 @@ impl World {
             self.ranges[range].2 = true;
         }
         let left: Vec<&Reading> = self.reads.iter().map(|read| &read.reading).collect();
-        merge.prune(if left.is_empty() { &[&read.reading] } else { &left });
+        let latest = [&read.reading];
+        merge.prune(if left.is_empty() { &latest } else { &left });
     }
 
     fn done(&self) -> bool {

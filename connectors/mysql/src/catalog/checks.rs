@@ -163,7 +163,10 @@ pub(crate) fn captures(filter: &TableFilter, db: &str, table: &str) -> bool {
 ///
 /// # Errors
 /// For a literal name without a table (with the nearest name), and if nothing is captured.
-pub(crate) async fn tables(connection: &mut Connection, filter: &TableFilter) -> Result<Vec<String>, SourceError> {
+pub(crate) async fn tables(
+    connection: &mut Connection,
+    filter: &TableFilter,
+) -> Result<Vec<(String, String)>, SourceError> {
     let sql = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
                WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE')";
     let rows = connection.query("listing the tables", sql).await?;
@@ -189,11 +192,8 @@ pub(crate) async fn tables(connection: &mut Connection, filter: &TableFilter) ->
                 .repair(format!("correct `source.tables`, or GRANT SELECT ON `{db}`.* TO {user}@'...'")));
         }
     }
-    let mut captured: Vec<String> = all
-        .iter()
-        .filter(|(db, table)| captures(filter, db, table))
-        .map(|(db, table)| format!("{db}.{table}"))
-        .collect();
+    let mut captured: Vec<(String, String)> =
+        all.into_iter().filter(|(db, table)| captures(filter, db, table)).collect();
     captured.sort_unstable();
     if captured.is_empty() {
         return Err(place

@@ -1,0 +1,140 @@
+//! What a run copies: the checkpoint's word on each table, the configuration's wish, and what is there.
+
+use rowcast_core::Position;
+
+use super::state::{CopyState, Settled, TableId, Tables};
+use crate::checkpoint::Checkpoint;
+use crate::config::{BackfillConfig, BackfillMode};
+
+/// What a run begins with.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Start {
+    /// Copies to be made, in this order.
+    pub copies: Vec<CopyState>,
+    /// Tables that aren't copied, or not any more.
+    pub tables: Tables,
+    /// What an operator should know.
+    pub notes: Vec<String>,
+}
+
+/// Decides it. `captured` are the tables that are there and captured now.
+///
+/// A table that isn't captured any more is forgotten, so that it is copied again when it comes back. One that could not be copied is
+/// tried again. A checkpoint of version 1 that has a position knows no tables: they streamed before there were copies, and go on.
+pub fn start(checkpoint: Option<&Checkpoint>, config: &BackfillConfig, captured: &[TableId]) -> Start {
+    let mut it = Start::default();
+    match checkpoint.and_then(|checkpoint| checkpoint.tables.clone()) {
+        Some(tables) => it.tables = tables,
+        None if position(checkpoint).is_some() && !captured.is_empty() => {
+            it.tables = captured.iter().map(|id| (id.clone(), Settled::Skipped)).collect();
+            it.notes.push(
+                "the checkpoint is of a version without copies of tables: the rows that were there before are taken as known; \
+                 `rowcast backfill` sends them"
+                    .to_owned(),
+            );
+        }
+        None => {}
+    }
+    it.tables.retain(|id, settled| captured.contains(id) && !matches!(settled, Settled::Failed { .. }));
+    let never = config.mode == BackfillMode::Never;
+    let kept = checkpoint.map_or(&[][..], |checkpoint| &checkpoint.copies).iter();
+    it.copies = kept.filter(|copy| captured.contains(&copy.id) && (copy.requested || !never)).cloned().collect();
+    if never {
+        return it;
+    }
+    let wanted: Vec<(TableId, Option<String>)> = match &config.tables {
+        Some(tables) => tables
+            .iter()
+            .map(|it| (TableId { qualifier: it.qualifier.clone(), table: it.table.clone() }, it.filter.clone()))
+            .collect(),
+        None => captured.iter().map(|id| (id.clone(), None)).collect(),
+    };
+    for (id, filter) in wanted {
+        if !captured.contains(&id) {
+            it.notes.push(format!("`backfill` names {id}, which isn't there: nothing is copied of it"));
+        } else if !it.tables.contains_key(&id) && !it.copies.iter().any(|copy| copy.id == id) {
+            it.copies.push(CopyState::new(id, filter, None, None));
+        }
+    }
+    it
+}
+
+fn position(checkpoint: Option<&Checkpoint>) -> Option<&Position> {
+    checkpoint.and_then(|checkpoint| checkpoint.position.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use rowcast_core::{LogPosition, Lsn};
+
+    use super::*;
+    use crate::config::BackfillTable;
+
+    fn id(table: &str) -> TableId {
+        TableId { qualifier: "public".into(), table: table.into() }
+    }
+
+    fn ids(tables: &[&str]) -> Vec<TableId> {
+        tables.iter().map(|table| id(table)).collect()
+    }
+
+    fn config(mode: BackfillMode) -> BackfillConfig {
+        BackfillConfig { mode, ..BackfillConfig::default() }
+    }
+
+    fn copied(start: &Start) -> Vec<&str> {
+        start.copies.iter().map(|copy| copy.id.table.as_str()).collect()
+    }
+
+    fn checkpoint(tables: Option<Tables>) -> Checkpoint {
+        let position = Some(Position::boundary(LogPosition::Lsn(Lsn(1))));
+        Checkpoint { position, tables, ..Checkpoint::claim("shop", "a") }
+    }
+
+    #[test]
+    fn the_first_start_copies_all_and_never_means_never() {
+        let initial = config(BackfillMode::Initial);
+        assert_eq!(copied(&start(None, &initial, &ids(&["a", "b"]))), ["a", "b"]);
+        let claimed = Checkpoint::claim("shop", "a");
+        assert_eq!(copied(&start(Some(&claimed), &initial, &ids(&["a"]))), ["a"]);
+        assert!(start(None, &config(BackfillMode::Never), &ids(&["a"])).copies.is_empty());
+    }
+
+    #[test]
+    fn added_tables_are_copied_and_removed_ones_forgotten() {
+        let known = checkpoint(Some(Tables::from([(id("a"), Settled::Copied), (id("gone"), Settled::Copied)])));
+        let it = start(Some(&known), &config(BackfillMode::Initial), &ids(&["a", "new"]));
+        assert_eq!(copied(&it), ["new"]);
+        assert_eq!(it.tables.keys().collect::<Vec<_>>(), [&id("a")]);
+    }
+
+    #[test]
+    fn a_copy_in_progress_goes_on_and_a_failed_one_is_tried_again() {
+        let mut known = checkpoint(Some(Tables::from([(id("bad"), Settled::Failed { why: "x".into() })])));
+        known.copies.push(CopyState { rows: 7, ..CopyState::new(id("b"), None, None, None) });
+        let it = start(Some(&known), &config(BackfillMode::Initial), &ids(&["bad", "b"]));
+        assert_eq!((copied(&it), it.copies[0].rows), (vec!["b", "bad"], 7));
+        assert!(start(Some(&known), &config(BackfillMode::Never), &ids(&["bad", "b"])).copies.is_empty());
+    }
+
+    #[test]
+    fn a_list_says_which_and_in_what_order() {
+        let table = |name: &str, filter: Option<&str>| BackfillTable {
+            qualifier: "public".into(),
+            table: name.into(),
+            filter: filter.map(str::to_owned),
+        };
+        let tables = Some(vec![table("c", None), table("a", Some("id > 5")), table("missing", None)]);
+        let it = start(None, &BackfillConfig { tables, ..BackfillConfig::default() }, &ids(&["a", "b", "c"]));
+        assert_eq!(copied(&it), ["c", "a"]);
+        assert_eq!(it.copies[1].filter.as_deref(), Some("id > 5"));
+        assert!(it.notes[0].contains("missing"));
+    }
+
+    #[test]
+    fn a_checkpoint_from_before_copies_streams_on() {
+        let it = start(Some(&checkpoint(None)), &config(BackfillMode::Initial), &ids(&["a"]));
+        assert!(it.copies.is_empty() && it.tables[&id("a")] == Settled::Skipped && it.notes.len() == 1);
+    }
+}

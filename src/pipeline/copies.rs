@@ -1,0 +1,191 @@
+//! The publisher's part of the copies: pieces of reads are held until the stream has passed their bound, judged by the board,
+//! and staged between transactions; events of tables without a key are held back while these are copied.
+//!
+//! Guarantees: what the board has noted of a piece is committed with the piece's rows; a piece is published whole or, where newer
+//! changes have overtaken it, without these rows.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+use rowcast_core::TableName;
+use rowcast_core::backfill::Offset;
+
+use super::encode::Encoded;
+use super::publish::Publisher;
+use crate::backfill::board::{Part, Verdict};
+use crate::backfill::coordinator::{Message, ReadPiece};
+use crate::backfill::hold::Hold;
+use crate::backfill::state::{CopyState, TableId};
+use crate::error::RunError;
+use crate::format::json::{self, CopyMarker, ReadText};
+use crate::route;
+
+/// Pieces that wait for the stream; their bytes are bounded by the readers' budget.
+const MOST_WAITING: usize = 4_096;
+
+/// The pieces that wait, and the events that are held.
+#[derive(Default)]
+pub(super) struct Copies {
+    waiting: VecDeque<ReadPiece>,
+    holds: HashMap<TableId, (String, Hold)>,
+    /// How far the stream has come.
+    pub(super) reached: Offset,
+}
+
+impl Copies {
+    /// Whether more messages may be taken.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.len() < MOST_WAITING
+    }
+
+    /// Takes a message in.
+    pub(super) fn take(&mut self, message: Message) {
+        if let Message::Piece(piece) = message {
+            self.waiting.push_back(piece);
+        }
+    }
+
+    /// Whether a piece, or a held event, can be published now.
+    fn is_ready(&self) -> bool {
+        self.waiting.front().is_some_and(|piece| piece.of.reading.bound <= self.reached)
+    }
+}
+
+impl Publisher {
+    /// Publishes at most one piece or slice of held events, and announces what is finished. True if there may be more at once.
+    pub(super) fn publish_copies(&mut self) -> Result<bool, RunError> {
+        if self.open.is_some() {
+            return Ok(false);
+        }
+        let ready = self.copies.is_ready();
+        if ready && let Some(piece) = self.copies.waiting.pop_front() {
+            self.publish_piece(piece)?;
+        }
+        let replayed = self.replay()?;
+        while let Some((name, copy)) = self.board.take_finished() {
+            self.finished(&name, &copy)?;
+        }
+        if self.is_due() {
+            self.commit()?;
+        }
+        Ok((ready && self.copies.is_ready()) || replayed)
+    }
+
+    fn publish_piece(&mut self, piece: ReadPiece) -> Result<(), RunError> {
+        let ReadPiece { of, rows } = piece;
+        let encoded = self
+            .runtime
+            .block_on(rows)
+            .map_err(|error| RunError::definite(format!("the encoder failed: {error}: a defect of rowcast")))??;
+        if matches!(of.part, Part::Whole { .. })
+            && let Some((_, hold)) = self.copies.holds.values_mut().find(|(copy, _)| *copy == of.copy)
+            && !hold.decide(&of.reading)
+        {
+            tracing::info!(source = %self.options.name, "what a read sees of the table's last changes is uncertain: reading again");
+            self.board.reject_whole(&of.copy);
+        }
+        let Verdict { publish, start, void, copy } = self.board.judge(&of, &encoded.keys, encoded.records.len());
+        if let Some((name, copy)) = &copy {
+            if start {
+                self.mark("start", name, copy, &of.reading.pos)?;
+            }
+            self.last_read = Some(of.reading.pos.clone());
+            if void && let Some((table, _)) = encoded.destinations.first().and_then(|it| it.table.as_ref()) {
+                let text = ReadText::new(&self.names, &of.reading.pos, of.reading.now_us, &format!("v{}", copy.copy));
+                let void = self.encoder.encode_restart(table, &text);
+                self.announce(&void)?;
+                self.stage_records(&void, 0..void.records.len())?;
+            }
+        }
+        if !publish.is_empty() {
+            self.announce(&encoded)?;
+        }
+        for run in publish {
+            self.stage_records(&encoded, run)?;
+        }
+        self.staged.moved = true;
+        let name = of.copy.clone();
+        drop((of, encoded));
+        self.board.handled(&name);
+        Ok(())
+    }
+
+    fn finished(&mut self, name: &TableName, copy: &CopyState) -> Result<(), RunError> {
+        let pos = self.last_read.clone().unwrap_or_else(|| self.log.to_string());
+        if !copy.announced {
+            self.mark("start", name, copy, &pos)?;
+        }
+        self.mark("end", name, copy, &pos)?;
+        let (source, table) = (&self.options.name, copy.id.to_string());
+        let CopyState { rows, bytes, dropped, again, .. } = copy;
+        tracing::info!(%source, table, rows, bytes, dropped_for_newer_changes = dropped, read_again = again, "the table is copied");
+        Ok(())
+    }
+
+    /// A marker on the schema topic.
+    fn mark(&mut self, marker: &str, name: &TableName, copy: &CopyState, pos: &str) -> Result<(), RunError> {
+        let mut value = Vec::new();
+        let it = CopyMarker { marker, copy: &copy.copy, rows: copy.rows, pos };
+        json::copy_marker(&mut value, &self.names, (&name.db, name.schema.as_deref(), &name.table), &it);
+        let key = format!("backfill/{}/{marker}", copy.id);
+        self.sink.stage_schema(&route::schema_topic(&self.options.name), &key, &value)?;
+        self.staged.moved = true;
+        Ok(())
+    }
+
+    /// Opens files for the tables whose events are to be held from this version of the watch list on.
+    pub(super) fn hold_tables(&mut self, version: u64) -> Result<(), RunError> {
+        let held = self.board.held();
+        self.copies.holds.retain(|id, (copy, _)| held.get(id).is_some_and(|(current, _)| current == copy));
+        for (id, (copy, generation)) in held {
+            if generation <= version && !self.copies.holds.contains_key(&id) {
+                let hold = Hold::new(&self.options.state_dir)?;
+                self.copies.holds.insert(id, (copy, hold));
+            }
+        }
+        Ok(())
+    }
+
+    /// Stages records of the stream, or holds those of tables that are being copied and have no key.
+    pub(super) fn stage_or_hold(&mut self, encoded: &Encoded, records: Range<usize>) -> Result<(), RunError> {
+        if self.copies.holds.is_empty() {
+            return self.stage_records(encoded, records);
+        }
+        let mut from = records.start;
+        for index in records.clone() {
+            let Some(record) = encoded.records.get(index) else { break };
+            let table = encoded.destinations.get(record.destination as usize).and_then(|it| it.table.as_ref());
+            let Some((table, _)) = table else { continue };
+            let Some((_, hold)) = self.copies.holds.get_mut(&TableId::of(&table.name)) else { continue };
+            hold.push(encoded, record)?;
+            self.stage_records(encoded, from..index)?;
+            from = index + 1;
+        }
+        self.stage_records(encoded, from..records.end)
+    }
+
+    /// A transaction of the stream ended.
+    pub(super) fn hold_commit(&mut self, transaction: &Arc<rowcast_core::Transaction>, end: Offset) {
+        for (_, hold) in self.copies.holds.values_mut() {
+            hold.commit(transaction, end);
+        }
+    }
+
+    /// Publishes a slice of events of a table whose rows are all out; true if there is more.
+    fn replay(&mut self) -> Result<bool, RunError> {
+        let ready = self.copies.holds.values().find(|(copy, _)| self.board.is_read(copy)).map(|(copy, _)| copy.clone());
+        let Some(copy) = ready else { return Ok(false) };
+        let Some((_, hold)) = self.copies.holds.values_mut().find(|(held, _)| *held == copy) else { return Ok(false) };
+        if let Some(slice) = hold.next_slice()? {
+            self.announce(&slice)?;
+            self.stage_records(&slice, 0..slice.records.len())?;
+            return Ok(true);
+        }
+        if let Some((name, state)) = self.board.finish_held(&copy) {
+            self.finished(&name, &state)?;
+        }
+        self.copies.holds.retain(|_, (held, _)| *held != copy);
+        Ok(true)
+    }
+}

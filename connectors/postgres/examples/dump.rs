@@ -10,7 +10,7 @@
 //!
 //! `--backfill schema.table` reads the rows that are there instead: `RANGES=n` into how many ranges it is cut, `ROWS=n` how
 //! many rows a read asks for, `WHOLE=1` reads it in one transaction, `FILTER=sql` which rows, `COUNT=1` prints the rate
-//! only.
+//! only, `PAUSE=n` waits n seconds behind the first piece (the server is held back meanwhile).
 
 use std::env::var;
 use std::error::Error;
@@ -96,6 +96,7 @@ async fn backfill(source: &PostgresSource) -> Result<(), Box<dyn Error>> {
     let (quiet, rows) = (var("COUNT").is_ok(), setting("ROWS", "50000").parse()?);
     let (mut count, mut bytes, mut reads, mut pieces) = (0, 0, 0_u64, 0_u64);
     let (began, mut arena) = (Instant::now(), Bump::new());
+    let mut pause: Option<u64> = Some(setting("PAUSE", "0").parse()?);
     let ranges = if var("WHOLE").is_ok() { vec![None] } else { plan.ranges.into_iter().map(Some).collect() };
     for mut range in ranges {
         loop {
@@ -116,6 +117,7 @@ async fn backfill(source: &PostgresSource) -> Result<(), Box<dyn Error>> {
                     }
                 }
                 rest = piece.rest;
+                tokio::time::sleep(Duration::from_secs(pause.take().unwrap_or(0))).await;
             }
             reader.end().await.map_err(wrong)?;
             match rest {

@@ -5,6 +5,7 @@
 //!                      └► replication: START_REPLICATION                 (our own connection)
 //! socket ─► replication::reader (frames in place) ─► pgoutput (messages, events) ─► Batch
 //!                                   types (a plan per table version) ◄── whoever decodes a row
+//! PostgresSource::reader ─► backfill: tables by ranges of places        (our own connection, SQL) ─► Piece
 //! PostgresConfirm ─► replication::feedback (a task) ─► socket
 //! ```
 //!
@@ -12,7 +13,8 @@
 //! - the stream begins at the checkpoint; what the server no longer has is a definite error, never skipped;
 //! - rows stay the bytes that came from the socket; memory is bounded by a batch (256 KiB) or one row;
 //! - the server learns only what was confirmed, and hears from us in time even while nobody reads the stream;
-//! - a partitioned table's events come under its own name, not its partitions'.
+//! - a partitioned table's events come under its own name, not its partitions';
+//! - rows that a backfill reads have the table (columns, key, fingerprint) and the values that the stream has.
 //!
 //! Not yet: streaming of transactions in progress, binary values, two-phase commits, slots on standbys. A server
 //! that sends one of them all the same is an error that names it.
@@ -55,7 +57,7 @@ pub struct Options {
     pub user: String,
     /// Its password.
     pub password: SecretString,
-    /// TLS, for both connections.
+    /// TLS, for all connections.
     pub tls: TlsOptions,
     /// Captured tables, `schema.table`.
     pub tables: TableFilter,

@@ -15,7 +15,10 @@ pub(super) fn is_missing(error: &ServerError) -> bool {
 /// The error as one of a read; `table` is the table's quoted name, `grant` the statement that gives our role the right.
 pub(super) fn explain(error: &ServerError, target: &Target, table: &str, grant: &str) -> ReadError {
     match error.code.as_str() {
-        "57014" => ReadError::TooSlow(format!("{target}: reading {table}: {error}")),
+        // time in which nobody took the rows counts too: a read that is held back doesn't keep its snapshot for ever
+        "57014" => ReadError::TooSlow(format!(
+            "{target}: reading {table}: a statement took too long, or its rows were not taken for so long: {error}"
+        )),
         "55P03" => ReadError::TooSlow(format!(
             "{target}: reading {table}: another session holds a lock that excludes readers (ALTER TABLE, VACUUM FULL, \
              TRUNCATE, ...): {error}"

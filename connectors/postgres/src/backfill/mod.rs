@@ -17,7 +17,8 @@
 //! read; one that committed before is visible. Neither BEGIN nor SET nor LOCK takes a snapshot.
 //!
 //! A read ends before its range does where too many blocks would have to be read for the rows that were asked for (dead
-//! rows, a filter that few rows pass): so no read holds its snapshot for long.
+//! rows, a filter that few rows pass): so no read holds its snapshot for long. Nor does one that nobody goes on with: a
+//! server that can't send its rows for a minute ends it, which is `TooSlow`; what was given out until then holds.
 //!
 //! Fails: see [`ReadError`]; after any error but `Source` the transaction is rolled back and the reader ready. Needs two
 //! sessions: this one, and one for the catalog.

@@ -19,34 +19,11 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value as Json;
 use support::daemon::Daemon;
-use support::source::{Kind, PATIENCE, Source, wait_until_streaming};
+use support::source::{Kind, PATIENCE, Source, Writer, wait_until_streaming};
 use support::{Servers, eventually, kafka, mysql};
 
 const KILLS: usize = 20;
 const COUNTERS: u64 = 8;
-
-/// A session that writes, apart from the one that asks.
-enum Writer {
-    Postgres(tokio_postgres::Client),
-    Mysql(Box<mysql_async::Conn>),
-}
-
-impl Writer {
-    async fn of(source: &Source) -> Writer {
-        match source {
-            Source::Postgres(db) => Writer::Postgres(db.connect().await),
-            Source::Mysql(db) => Writer::Mysql(Box::new(db.connect().await)),
-        }
-    }
-
-    async fn transaction(&mut self, statements: &[String]) {
-        let sql = format!("begin; {}; commit", statements.join("; "));
-        match self {
-            Writer::Postgres(client) => client.batch_execute(&sql).await.unwrap(),
-            Writer::Mysql(conn) => mysql::exec(conn, &sql).await,
-        }
-    }
-}
 
 /// Counts counters up in transactions of one to four rows, with an inserted and deleted row now and then, until told to stop.
 /// Returns the number of row changes.

@@ -115,16 +115,19 @@ impl Source {
         )
     }
 
-    /// A daemon that publishes all tables to Kafka, not started yet.
+    /// A daemon that publishes the changes of all tables to Kafka, without the rows that are there; not started yet.
     pub fn to_kafka(&self) -> Builder {
-        let sink = format!("sink:\n  type: kafka\n  brokers: {}\n", env().brokers());
-        Daemon::command().file("source.yaml", &(self.yaml("*") + &sink)).args(&["run", "source.yaml"])
+        self.to_kafka_with("backfill: never\n")
     }
 
-    /// The same with more lines of YAML at the top level.
+    /// The same with these lines of YAML at the top level instead of `backfill: never`.
     pub fn to_kafka_with(&self, more: &str) -> Builder {
-        let sink = format!("sink:\n  type: kafka\n  brokers: {}\n", env().brokers());
-        Daemon::command().file("source.yaml", &(self.yaml("*") + &sink + more)).args(&["run", "source.yaml"])
+        Daemon::command().file("source.yaml", &self.to_kafka_yaml("*", more)).args(&["run", "source.yaml"])
+    }
+
+    /// The configuration of a daemon that publishes these tables to Kafka, with more lines at the top level.
+    pub fn to_kafka_yaml(&self, tables: &str, more: &str) -> String {
+        self.yaml(tables) + &format!("sink:\n  type: kafka\n  brokers: {}\n", env().brokers()) + more
     }
 
     /// The topic of a table.
@@ -149,6 +152,41 @@ impl Source {
             if events.len() >= count { Ok(events) } else { Err(format!("{} events", events.len())) }
         })
         .await
+    }
+}
+
+/// A session that writes, apart from the one that asks.
+pub enum Writer {
+    /// PostgreSQL.
+    Postgres(tokio_postgres::Client),
+    /// MySQL or MariaDB.
+    Mysql(Box<mysql_async::Conn>),
+}
+
+impl Writer {
+    /// A new session.
+    pub async fn of(source: &Source) -> Writer {
+        match source {
+            Source::Postgres(db) => Writer::Postgres(db.connect().await),
+            Source::Mysql(db) => Writer::Mysql(Box::new(db.connect().await)),
+        }
+    }
+
+    /// Runs statements.
+    pub async fn run(&mut self, sql: &str) {
+        match self {
+            Writer::Postgres(client) => {
+                if let Err(error) = client.batch_execute(sql).await {
+                    panic!("{error:?} in: {sql}");
+                }
+            }
+            Writer::Mysql(conn) => mysql::exec(conn, sql).await,
+        }
+    }
+
+    /// Runs statements in one transaction.
+    pub async fn transaction(&mut self, statements: &[String]) {
+        self.run(&format!("begin; {}; commit", statements.join("; "))).await;
     }
 }
 

@@ -1,0 +1,68 @@
+//! Tables that are copied while writers change them at full speed: the topic folds to the table, and no row that was read comes
+//! behind a newer change.
+
+use std::time::Duration;
+
+use super::support::daemon::Daemon;
+use super::support::source::{Kind, PATIENCE, Source};
+use super::support::eventually;
+use super::traffic::{COLUMNS, Folded, Traffic, assert_same, fill, fold, rows};
+
+/// Longer than for other tests: a million rows are read, published and read back.
+const LONG: Duration = Duration::from_secs(600);
+
+fn million() -> u64 {
+    std::env::var("ROWCAST_TEST_ROWS").ok().and_then(|rows| rows.parse().ok()).unwrap_or(1_000_000)
+}
+
+/// Waits until the topic folds to the table, which nobody changes any more.
+async fn until_same(source: &Source, table: &str) -> Folded {
+    let expected = rows(source, table).await;
+    let last = eventually(PATIENCE, &format!("the end of {table}'s events"), || async {
+        let records = source.records(table).await;
+        let count = records.len();
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let again = source.records(table).await;
+        if again.len() == count { Ok(again) } else { Err(again.len()) }
+    })
+    .await;
+    let folded = fold(&last);
+    assert_same(&folded.rows, &expected);
+    folded
+}
+
+async fn copied(daemon: &mut Daemon, table: &str) {
+    daemon.wait_for_log(&format!("the table is copied source={}", table), LONG).await;
+}
+
+async fn racing(kind: Kind) {
+    let source = Source::create(kind, "racing").await;
+    let count = million();
+    source.create_table("accounts", COLUMNS).await;
+    fill(&source, "accounts", count).await;
+    let traffic = Traffic::start(&source, "accounts", count).await;
+    let mut daemon = source.to_kafka_with("").spawn();
+    copied(&mut daemon, source.name()).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let transactions = traffic.stop().await;
+    let folded = until_same(&source, "accounts").await;
+    let counts = &folded.counts;
+    eprintln!("{kind:?}: {transactions} transactions beside the copy; events {counts:?}");
+    assert!(counts["r"] > count * 9 / 10 && counts["u"] > 100 && counts["d"] > 50 && counts["c"] > 50, "{counts:?}");
+    assert_eq!(daemon.shutdown(PATIENCE).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_rows_are_copied_from_postgres_while_they_change() {
+    racing(Kind::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_rows_are_copied_from_mysql_while_they_change() {
+    racing(Kind::Mysql).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_rows_are_copied_from_mariadb_while_they_change() {
+    racing(Kind::Mariadb).await;
+}

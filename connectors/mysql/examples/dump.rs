@@ -156,7 +156,12 @@ fn print_row(batch: &Batch, change: Change, keys: bool) {
     let result = table.decode(&batch.data, image, &arena, &mut row);
     let key = if keys { table.key_literals(&batch.data, &[image]) } else { None };
     let names: Vec<_> = table.columns.iter().map(|column| column.name.as_str()).collect();
-    let cells: Vec<_> = names.iter().zip(&row).map(|(name, value)| format!("{name}={value:.300?}")).collect();
+    let short = |text: String| match text.char_indices().nth(300) {
+        Some((at, _)) => format!("{}... {} bytes", text.get(..at).unwrap(), text.len()),
+        None => text,
+    };
+    let cells: Vec<_> =
+        names.iter().zip(&row).map(|(name, value)| format!("{name}={}", short(format!("{value:?}")))).collect();
     println!("{:x} {} | key {key:?} | {:?}", table.fingerprint, cells.join(" "), result.err());
 }
 

@@ -11,6 +11,9 @@
 
 use crate::rows::literal::is_literal;
 
+/// Most numbers of an ENUM that are listed; one with more is compared, at the cost of a scan.
+const MAX_LISTED: usize = 1000;
+
 /// One column of the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Part {
@@ -19,11 +22,41 @@ pub(crate) struct Part {
     /// The server's name of its type.
     pub(crate) native: String,
     pub(crate) descending: bool,
+    /// Labels of an ENUM. Neither server looks up in an index which numbers are greater than one, so they are listed.
+    pub(crate) labels: Option<usize>,
 }
 
 impl Part {
-    fn compare(&self, ascending: &'static str, descending: &'static str, literal: &str) -> String {
-        format!("{} {} {literal}", self.name, if self.descending { descending } else { ascending })
+    /// In the index's direction: behind a value, or (`inclusive`) from it on.
+    fn beyond(&self, literal: &str, inclusive: bool) -> String {
+        if let (Some(labels), Ok(number)) =
+            (self.labels.filter(|labels| *labels <= MAX_LISTED), literal.parse::<usize>())
+        {
+            let number = number.min(labels);
+            let listed = |number: usize| number.to_string();
+            let numbers: Vec<String> = if self.descending {
+                (0..number + usize::from(inclusive)).map(listed).collect()
+            } else {
+                (number + usize::from(!inclusive)..=labels).map(listed).collect()
+            };
+            return if numbers.is_empty() {
+                "FALSE".to_owned()
+            } else {
+                format!("{} IN ({})", self.name, numbers.join(","))
+            };
+        }
+        let operator = match (self.descending, inclusive) {
+            (false, false) => ">",
+            (false, true) => ">=",
+            (true, false) => "<",
+            (true, true) => "<=",
+        };
+        format!("{} {operator} {literal}", self.name)
+    }
+
+    /// Before a value.
+    fn before(&self, literal: &str) -> String {
+        format!("{} {} {literal}", self.name, if self.descending { ">" } else { "<" })
     }
 }
 
@@ -139,7 +172,7 @@ impl Order {
         // A comparison of rows isn't looked up in an index, so it is spelled out, from the last column to the first.
         let mut behind: Option<String> = None;
         for (part, literal) in self.parts.iter().zip(&range.after).rev() {
-            let beyond = part.compare(">", "<", literal);
+            let beyond = part.beyond(literal, false);
             behind = Some(match behind {
                 None => beyond,
                 Some(rest) => format!("({beyond} OR ({} = {literal} AND {rest}))", part.name),
@@ -150,12 +183,12 @@ impl Order {
                 && let Some(literal) = range.after.first()
             {
                 // Says nothing new, but is what the optimizer makes a range of.
-                found.push(first.compare(">=", "<=", literal));
+                found.push(first.beyond(literal, true));
             }
             found.push(behind);
         }
-        found.extend(range.from.as_deref().map(|literal| first.compare(">=", "<=", literal)));
-        found.extend(range.to.as_deref().map(|literal| first.compare("<", ">", literal)));
+        found.extend(range.from.as_deref().map(|literal| first.beyond(literal, true)));
+        found.extend(range.to.as_deref().map(|literal| first.before(literal)));
         found
     }
 
@@ -211,6 +244,7 @@ mod tests {
             name: (*name).to_owned(),
             native: "int".to_owned(),
             descending: *descending,
+            labels: None,
         };
         Order { parts: parts.iter().map(part).collect() }
     }
@@ -233,6 +267,17 @@ mod tests {
         let single = self::order(&[("a", true)]);
         let range = Range { after: vec!["5".to_owned()], ..Range::default() };
         assert_eq!(single.conditions(&range), ["a < 5"]);
+    }
+
+    #[test]
+    fn numbers_of_an_enum_are_listed() {
+        let mut order = order(&[("a", false), ("b", true)]);
+        order.parts.iter_mut().for_each(|part| part.labels = Some(4));
+        let range = Range { after: vec!["2".to_owned(), "3".to_owned()], ..Range::default() };
+        let conditions = ["a IN (2,3,4)", "(a IN (3,4) OR (a = 2 AND b IN (0,1,2)))"];
+        assert_eq!(order.conditions(&range), conditions);
+        let last = Range { after: vec!["4".to_owned(), "0".to_owned()], ..Range::default() };
+        assert_eq!(order.conditions(&last), ["a IN (4)", "(FALSE OR (a = 4 AND FALSE))"]);
     }
 
     #[test]

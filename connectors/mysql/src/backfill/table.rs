@@ -175,7 +175,11 @@ impl Known {
             .filter_map(|(nth, index)| {
                 let column = found.columns.get(*index)?;
                 let descending = found.index.as_ref()?.descending.get(nth).copied()?;
-                Some(Part { name: qualified(&column.name), native: column.native.clone(), descending })
+                let labels = match &column.ty {
+                    rowcast_core::Type::Enum { labels } => Some(labels.len()),
+                    _ => None,
+                };
+                Some(Part { name: qualified(&column.name), native: column.native.clone(), descending, labels })
             })
             .collect();
         let first = found.key.first().and_then(|index| found.columns.get(*index));

@@ -3,8 +3,8 @@
 //! <https://dev.mysql.com/doc/dev/mysql-server/latest/json__binary_8h.html>.
 //!
 //! Opaque members, which JSON has no form for, are written exactly as the server's own text has them: a decimal is a number
-//! (`1.50`), dates and times are `"2026-11-22 11:32:36.000000"`, everything else is `"base64:type252:..."`, in lines of
-//! 76 as the server's base64 has them. This is deliberate, and not the form that such values have as columns: a backfill
+//! (`1.50`), dates and times are `"2026-11-22 11:32:36.000000"`, text of wide character sets is a string, everything else
+//! is `"base64:type252:..."`, in lines of 76 as the server's base64 has them. This is deliberate, and not the form that such values have as columns: a backfill
 //! gets the text from the server, where nothing tells such a member from a string, and a row must be the same bytes
 //! whether it was read or streamed.
 //!
@@ -184,6 +184,11 @@ impl Writer<'_> {
             self.out.push_str(text);
             return Ok(());
         }
+        if kind == wire::VAR_STRING {
+            // The server takes these for strings: text of wide character sets, which it forgets to convert.
+            self.string(std::str::from_utf8(data).map_err(|_| Short)?);
+            return Ok(());
+        }
         self.out.push('"');
         match kind {
             wire::DATE | wire::NEWDATE | wire::DATETIME | wire::TIMESTAMP => {
@@ -235,7 +240,8 @@ fn variable_length(at: &mut Cursor<'_>) -> Result<usize, Short> {
 }
 
 /// Shortest digits that read back the same, laid out as the server lays them out (`my_gcvt` in strings/dtoa.cc:
-/// without an exponent where the point falls within 15 digits; JSON adds `.0` to what looks like an integer).
+/// without an exponent where the point falls within 15 digits or between digits; JSON adds `.0` to what looks like an
+/// integer).
 fn double(value: f64, out: &mut Text<'_>) -> Result<(), Short> {
     if !value.is_finite() {
         return Err(Short);
@@ -248,7 +254,9 @@ fn double(value: f64, out: &mut Text<'_>) -> Result<(), Short> {
     write!(scientific, "{value:e}").map_err(|_| Short)?;
     let (mantissa, exponent) = scientific.split_once('e').ok_or(Short)?;
     let point = exponent.parse::<i32>().map_err(|_| Short)? + 1;
-    if !(-14..=15).contains(&point) {
+    let count = mantissa.bytes().filter(u8::is_ascii_digit).count();
+    let within = point > 15 && usize::try_from(point).is_ok_and(|point| count > point);
+    if !(-14..=15).contains(&point) && !within {
         out.push_str(&scientific);
         return Ok(());
     }
@@ -314,6 +322,9 @@ mod tests {
             (123_456.789, "123456.789"),
             (1e14, "100000000000000.0"),
             (1e15, "1e15"),
+            (3_606_438_894_907_473.5, "3606438894907473.5"),
+            (-3_606_438_894_907_473.0, "-3.606438894907473e15"),
+            (123_456_789_012_345_680.0, "1.2345678901234568e17"),
             (1.5e300, "1.5e300"),
             (1e-7, "0.0000001"),
             (1e-15, "0.000000000000001"),
@@ -334,6 +345,39 @@ mod tests {
         ];
         assert_eq!(text(&bytes, &arena), Some(r#"{"a": 1, "b": [true, "x"]}"#));
         assert_eq!(text(&[], &arena), Some("null"));
+    }
+
+    /// A document that is one opaque value.
+    fn opaque(kind: u8, data: &[u8]) -> Option<String> {
+        let arena = Bump::new();
+        let mut bytes = vec![0x0f, kind];
+        bytes.extend(if data.len() < 128 { vec![data.len() as u8] } else { vec![data.len() as u8 | 0x80, 1] });
+        bytes.extend_from_slice(data);
+        text(&bytes, &arena).map(str::to_owned)
+    }
+
+    #[test]
+    fn opaque_members_are_what_the_server_prints() {
+        // As MySQL 9.7.4 stores and prints CAST(... AS JSON).
+        let datetime = |packed: u64| packed.to_le_bytes();
+        let noon = ((2026 * 13 + 11) << 5 | 22) << 17 | 11 << 12 | 32 << 6 | 36;
+        assert_eq!(opaque(wire::NEWDECIMAL, &[3, 2, 0x81, 0x32]).unwrap(), "1.50");
+        assert_eq!(opaque(wire::DATE, &datetime(noon << 24)).unwrap(), r#""2026-11-22""#);
+        assert_eq!(opaque(wire::DATETIME, &datetime(noon << 24 | 500_000)).unwrap(), r#""2026-11-22 11:32:36.500000""#);
+        assert_eq!(opaque(wire::TIMESTAMP, &datetime(noon << 24)).unwrap(), r#""2026-11-22 11:32:36.000000""#);
+        assert_eq!(opaque(wire::DATETIME, &[0; 8]).unwrap(), r#""0000-00-00 00:00:00.000000""#);
+        assert_eq!(opaque(wire::TIME, &(-1_i64).to_le_bytes()).unwrap(), r#""-00:00:00.000001""#);
+        let long = -((838 << 12 | 59 << 6 | 59) << 24_i64);
+        assert_eq!(opaque(wire::TIME, &i64::to_le_bytes(long)).unwrap(), r#""-838:59:59.000000""#);
+        assert_eq!(opaque(wire::BIT, &[2, 1]).unwrap(), r#""base64:type16:AgE=""#);
+        assert_eq!(opaque(wire::BLOB, &[0xff, 0]).unwrap(), r#""base64:type252:/wA=""#);
+        assert_eq!(opaque(wire::VARCHAR, &[]).unwrap(), r#""base64:type15:""#);
+        assert_eq!(opaque(wire::VAR_STRING, b"\0a").unwrap(), r#""\u0000a""#);
+        assert_eq!(opaque(wire::VAR_STRING, b"\xff"), None);
+        let line = "eHh4".repeat(19);
+        assert_eq!(opaque(wire::VARCHAR, &[b'x'; 57]).unwrap(), format!(r#""base64:type15:{line}""#));
+        assert_eq!(opaque(wire::VARCHAR, &[b'x'; 58]).unwrap(), format!(r#""base64:type15:{line}\neA==""#));
+        assert_eq!(opaque(wire::VARCHAR, &[b'x'; 150]).unwrap().matches("\\n").count(), 2);
     }
 
     #[test]

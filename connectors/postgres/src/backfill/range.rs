@@ -10,6 +10,8 @@
 
 use std::fmt;
 
+use crate::wire::Wire;
+
 /// A row's place, as `ctid` has it. Offsets count from 1; with 0 the block's beginning is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Tid {
@@ -18,11 +20,11 @@ pub(super) struct Tid {
 }
 
 impl Tid {
-    /// Reads `(block,offset)`.
-    pub(super) fn parse(text: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(text).ok()?.strip_prefix('(')?.strip_suffix(')')?;
-        let (block, offset) = text.split_once(',')?;
-        Some(Self { block: block.parse().ok()?, offset: offset.parse().ok()? })
+    /// Reads the binary form (`tidsend`).
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut wire = Wire::new(bytes);
+        let tid = Self { block: wire.u32()?, offset: wire.u16()? };
+        (wire.left() == 0).then_some(tid)
     }
 }
 
@@ -156,10 +158,10 @@ mod tests {
     }
 
     #[test]
-    fn a_tid_is_read_strictly() {
-        assert_eq!(Tid::parse(b"(12,5)"), Some(Tid { block: 12, offset: 5 }));
-        for text in [&b""[..], b"12,5", b"(12,5", b"(,5)", b"(1,99999)", b"(1;5)", b"\xff"] {
-            assert_eq!(Tid::parse(text), None);
+    fn a_tid_has_six_bytes() {
+        assert_eq!(Tid::parse(b"\0\x01\0\x02\0\x05"), Some(Tid { block: 65_538, offset: 5 }));
+        for bytes in [&b""[..], b"(1,5)", b"\0\0\0\0\0\0\0"] {
+            assert_eq!(Tid::parse(bytes), None);
         }
     }
 

@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn the_place_of_a_row_is_its_last_column() {
-        let row = b"\0\x03\0\0\0\x017\xff\xff\xff\xff\0\0\0\x05(9,2)";
+        let row = b"\0\x03\0\0\0\x017\xff\xff\xff\xff\0\0\0\x06\0\0\0\x09\0\x02";
         assert_eq!(place(row), Some(Tid { block: 9, offset: 2 }));
         for end in 0..row.len() {
             assert_eq!(place(&row[..end]), None);

@@ -252,6 +252,7 @@ fn double(value: f64, out: &mut Text<'_>) -> Result<(), Short> {
     }
     let mut scientific = Text::with_capacity_in(32, out.bump());
     write!(scientific, "{value:e}").map_err(|_| Short)?;
+    to_even(value, &mut scientific)?;
     let (mantissa, exponent) = scientific.split_once('e').ok_or(Short)?;
     let point = exponent.parse::<i32>().map_err(|_| Short)? + 1;
     let count = mantissa.bytes().filter(u8::is_ascii_digit).count();
@@ -279,6 +280,26 @@ fn double(value: f64, out: &mut Text<'_>) -> Result<(), Short> {
         }
         out.push('.');
         out.push_str(digits.get(whole..).filter(|rest| !rest.is_empty()).unwrap_or("0"));
+    }
+    Ok(())
+}
+
+/// Of two shortest texts that are equally near, the server takes the one with the even last digit, Rust the greater one.
+fn to_even(value: f64, scientific: &mut Text<'_>) -> Result<(), Short> {
+    let count = scientific.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
+    // Fewer digits are never ambiguous.
+    if count < 16 {
+        return Ok(());
+    }
+    let mut exact = Text::with_capacity_in(80, scientific.bump());
+    write!(exact, "{value:.*e}", count + 40).map_err(|_| Short)?;
+    let (digits, exponent) = exact.split_once('e').ok_or(Short)?;
+    // A sign perhaps, a digit and the point before the others.
+    let (front, tail) = digits.split_at_checked(digits.len() - 41).ok_or(Short)?;
+    let halfway = tail.strip_prefix('5').is_some_and(|rest| rest.bytes().all(|digit| digit == b'0'));
+    if halfway && front.bytes().last().is_some_and(|digit| digit % 2 == 0) {
+        scientific.clear();
+        write!(scientific, "{front}e{exponent}").map_err(|_| Short)?;
     }
     Ok(())
 }
@@ -314,6 +335,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::excessive_precision)]
     fn doubles_look_as_the_server_writes_them() {
         for (value, expected) in [
             (1.0, "1.0"),
@@ -323,6 +345,11 @@ mod tests {
             (1e14, "100000000000000.0"),
             (1e15, "1e15"),
             (3_606_438_894_907_473.5, "3606438894907473.5"),
+            // halfway between two texts
+            (1_225_937_609_971_963.25, "1225937609971963.2"),
+            (-1_746_740_961_723_083.25, "-1746740961723083.2"),
+            (1_225_937_609_971_963.75, "1225937609971963.8"),
+            (190_916_150_729_918.625, "190916150729918.62"),
             (-3_606_438_894_907_473.0, "-3.606438894907473e15"),
             (123_456_789_012_345_680.0, "1.2345678901234568e17"),
             (1.5e300, "1.5e300"),

@@ -230,7 +230,8 @@ impl Known {
         sql
     }
 
-    /// Has the server parse the statement with the filter.
+    /// Has the server parse the filter: alone, where parentheses that don't match are an error, and in parentheses, where
+    /// an ORDER BY is.
     pub(crate) async fn check_filter(&self, session: &mut Session, filter: &str) -> Result<(), ReadError> {
         const CHECKING: &str = "checking the filter";
         let wrong = |what: &dyn std::fmt::Display| {
@@ -239,27 +240,27 @@ impl Known {
                 self.shown
             ))
         };
-        match session.connection.prepare(CHECKING, &self.sql(&[], Some(filter), None)).await {
-            Ok(prepared) => {
-                session.connection.close_statement(prepared.id).await?;
-                if prepared.parameters > 0 || prepared.columns != self.columns {
-                    return Err(wrong(&"it has more in it than one expression"));
-                }
-                Ok(())
-            }
-            Err(Failure::Server(error)) => {
-                match session.failed(&self.shown, CHECKING, Failure::Server(error.clone())) {
-                    // A table that is missing now is one that the filter names.
-                    ReadError::Gone => Err(wrong(&error)),
-                    ReadError::Refused(what) if error.code == 1044 || error.code == 1142 || error.code == 1143 => {
-                        Err(ReadError::Refused(what))
+        for sql in [format!("{} WHERE {filter}", self.select), self.sql(&[], Some(filter), None)] {
+            match session.connection.prepare(CHECKING, &sql).await {
+                Ok(prepared) => {
+                    session.connection.close_statement(prepared.id).await?;
+                    if prepared.parameters > 0 || prepared.columns != self.columns {
+                        return Err(wrong(&"it has more in it than one expression"));
                     }
-                    ReadError::Refused(_) => Err(wrong(&error)),
-                    other => Err(other),
                 }
+                Err(Failure::Server(error)) => {
+                    let failed = session.failed(&self.shown, CHECKING, Failure::Server(error.clone()));
+                    return Err(match failed {
+                        // A table that is missing now is one that the filter names.
+                        ReadError::Gone => wrong(&error),
+                        ReadError::Refused(_) if !matches!(error.code, 1044 | 1142 | 1143) => wrong(&error),
+                        other => other,
+                    });
+                }
+                Err(failure) => return Err(session.failed(&self.shown, CHECKING, failure)),
             }
-            Err(failure) => Err(session.failed(&self.shown, CHECKING, failure)),
         }
+        Ok(())
     }
 }
 

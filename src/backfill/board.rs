@@ -19,7 +19,7 @@ use super::watch::WatchList;
 use crate::error::RunError;
 
 /// Keys to be read again that a checkpoint holds; with more, a restart reads the table from its start.
-const KEPT_REREADS: usize = 1_000;
+const KEPT_REREADS: usize = 5_000;
 /// Keys of one read.
 const KEYS_AT_ONCE: usize = 500;
 /// Over how long the shown speed is measured, about.
@@ -433,9 +433,9 @@ impl Board {
             }
     }
 
-    /// Whether keys wait to be read again, which goes before reading on.
-    pub fn has_rereads(&self, copy: &str) -> bool {
-        self.with(copy, |copy| copy.merge.rereads().len() > copy.asked.len()).unwrap_or(false)
+    /// How many keys wait to be read again, which goes before reading on.
+    pub fn rereads(&self, copy: &str) -> usize {
+        self.with(copy, |copy| copy.merge.rereads().len().saturating_sub(copy.asked.len())).unwrap_or(0)
     }
 
     /// A read is about to begin.

@@ -40,6 +40,8 @@ const SHOWN: Duration = Duration::from_millis(500);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const MOST_FAILURES: u32 = 20;
+/// With so many keys to be read again a chunk ends before its time, so that they don't pile up.
+const MANY_REREADS: usize = 250;
 /// Ranges that a table is cut into, per reader.
 const RANGES_PER_READER: usize = 4;
 
@@ -306,8 +308,8 @@ impl Reader {
         let most = self.shared.config.chunk_rows;
         let (mut rows, mut rest) = (self.first.min(most), Some(rest));
         while let Some(from) = rest {
-            self.spare(rows).await;
-            if !self.shared.board.goes_on(&copy.copy, &part) || self.shared.board.has_rereads(&copy.copy) {
+            self.spare(copy, rows).await;
+            if !self.shared.board.goes_on(&copy.copy, &part) || self.shared.board.rereads(&copy.copy) > 0 {
                 return Ok(Some(from));
             }
             let began = Instant::now();
@@ -333,7 +335,7 @@ impl Reader {
         copy: &CopyState,
         keys: &[(KeyHash, Literals)],
     ) -> Result<(), Failure> {
-        self.spare(keys.len() as u64).await;
+        self.book(keys.len() as u64).await;
         let literals: Vec<Literals> = keys.iter().map(|(_, literals)| literals.clone()).collect();
         let part = Part::Keys(keys.iter().map(|(key, _)| *key).collect());
         let tag: String = literals.iter().flatten().cloned().collect();
@@ -381,7 +383,9 @@ impl Reader {
                 let waited = self.hand_over(copy, asked, &reading, &text, piece, rest.clone()).await?;
                 let go_on = whole
                     || matches!(part, Part::Keys(_))
-                    || (waited < LONGEST_WAIT && board.goes_on(&copy.copy, part));
+                    || (waited < LONGEST_WAIT
+                        && board.rereads(&copy.copy) < MANY_REREADS
+                        && board.goes_on(&copy.copy, part));
                 if !go_on {
                     break;
                 }
@@ -445,9 +449,9 @@ impl Reader {
     }
 
     /// Waits while the stream is too far behind, and for its share of the rows a second.
-    async fn spare(&mut self, rows: u64) {
+    async fn spare(&self, copy: &CopyState, rows: u64) {
         let config = &self.shared.config;
-        loop {
+        while self.shared.board.rereads(&copy.copy) == 0 {
             let (reached, lag) = self.shared.board.stream();
             let end = self.end;
             let behind = if reached.file == end.file { end.byte.saturating_sub(reached.byte) } else { 0 };
@@ -456,15 +460,20 @@ impl Reader {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        if let Some(per_second) = config.rows_per_second {
-            let mut pace = self.pace.lock().await;
-            let now = tokio::time::Instant::now();
-            let begin = pace.free_at.max(now);
-            // a chunk of what fits into a second, so that the rate is even
-            pace.free_at = begin + Duration::from_secs_f64(rows.min(per_second) as f64 / per_second as f64);
-            drop(pace);
-            tokio::time::sleep_until(begin).await;
+        let begin = self.book(rows).await;
+        while tokio::time::Instant::now() < begin && self.shared.board.rereads(&copy.copy) == 0 {
+            tokio::time::sleep_until(begin.min(tokio::time::Instant::now() + LOOK_AGAIN / 4)).await;
         }
+    }
+
+    /// Books rows with the limit of rows a second; from when on they may be read.
+    async fn book(&self, rows: u64) -> tokio::time::Instant {
+        let now = tokio::time::Instant::now();
+        let Some(per_second) = self.shared.config.rows_per_second else { return now };
+        let mut pace = self.pace.lock().await;
+        let begin = pace.free_at.max(now);
+        pace.free_at = begin + Duration::from_secs_f64(rows as f64 / per_second as f64);
+        begin
     }
 
     /// Rests behind a chunk, so that the server is busy with this reader for its share of the time only.

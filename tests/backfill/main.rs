@@ -11,5 +11,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod faults;
+mod keyless;
+mod modes;
 mod racing;
 mod traffic;
+mod visibility;

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::support::daemon::Daemon;
-use super::support::source::{Kind, PATIENCE, Source};
 use super::support::eventually;
+use super::support::source::{Kind, PATIENCE, Source};
 use super::traffic::{COLUMNS, Folded, Traffic, assert_same, fill, fold, rows};
 
 /// Longer than for other tests: a million rows are read, published and read back.
@@ -16,7 +16,7 @@ fn million() -> u64 {
 }
 
 /// Waits until the topic folds to the table, which nobody changes any more.
-async fn until_same(source: &Source, table: &str) -> Folded {
+pub async fn until_same(source: &Source, table: &str) -> Folded {
     let expected = rows(source, table).await;
     let last = eventually(PATIENCE, &format!("the end of {table}'s events"), || async {
         let records = source.records(table).await;
@@ -31,8 +31,10 @@ async fn until_same(source: &Source, table: &str) -> Folded {
     folded
 }
 
-async fn copied(daemon: &mut Daemon, table: &str) {
-    daemon.wait_for_log(&format!("the table is copied source={}", table), LONG).await;
+/// Waits until a daemon says that a table is copied, after a mark in its log.
+pub async fn copied(daemon: &mut Daemon, mark: (usize, usize), source: &Source, table: &str) -> String {
+    let text = format!("the table is copied source={} table=\"{}.{table}\"", source.name(), source.schema());
+    daemon.wait_for_log_since(mark, &text, LONG).await
 }
 
 async fn racing(kind: Kind) {
@@ -42,13 +44,14 @@ async fn racing(kind: Kind) {
     fill(&source, "accounts", count).await;
     let traffic = Traffic::start(&source, "accounts", count).await;
     let mut daemon = source.to_kafka_with("").spawn();
-    copied(&mut daemon, source.name()).await;
+    copied(&mut daemon, (0, 0), &source, "accounts").await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     let transactions = traffic.stop().await;
     let folded = until_same(&source, "accounts").await;
     let counts = &folded.counts;
     eprintln!("{kind:?}: {transactions} transactions beside the copy; events {counts:?}");
     assert!(counts["r"] > count * 9 / 10 && counts["u"] > 100 && counts["d"] > 50 && counts["c"] > 50, "{counts:?}");
+    assert_eq!(folded.most_reads, 1, "a row that nobody changed is published once");
     assert_eq!(daemon.shutdown(PATIENCE).await, 0);
 }
 

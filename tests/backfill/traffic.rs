@@ -20,7 +20,8 @@ pub const COLUMNS: &str = "id bigint primary key, v bigint not null, note varcha
 
 /// Fills a table with rows 1 to `rows`, version 0; every hundredth has a body of some 4,000 characters.
 pub async fn fill(source: &Source, table: &str, rows: u64) {
-    let body = |n: &str| format!("case when {n} % 100 = 0 then repeat(lpad({n}, 32, 'x'), 125) else concat('b', {n}) end");
+    let body =
+        |n: &str| format!("case when {n} % 100 = 0 then repeat(lpad({n}, 32, 'x'), 125) else concat('b', {n}) end");
     match source {
         Source::Postgres(db) => {
             // as it is: a text that compresses well isn't moved out of the row
@@ -59,7 +60,14 @@ impl Traffic {
         let mut writers = Vec::new();
         for residue in 0..WRITERS {
             let writer = Writer::of(source).await;
-            let it = One { writer, table: table.to_owned(), rows, residue, version: 0, random: StdRng::seed_from_u64(residue) };
+            let it = One {
+                writer,
+                table: table.to_owned(),
+                rows,
+                residue,
+                version: 0,
+                random: StdRng::seed_from_u64(residue),
+            };
             writers.push(tokio::spawn(it.run(Arc::clone(&stop), Arc::clone(&written))));
         }
         Traffic { stop, written, writers }
@@ -102,10 +110,13 @@ impl One {
     fn statement(&mut self) -> Vec<String> {
         self.version += 1;
         let (table, v, id) = (self.table.clone(), self.version, self.key());
-        let insert = |id: u64, v: u64| format!("insert into {table} values ({id}, {v}, 'new', repeat('{v} ', {}))", 1 + v % 900);
+        let insert =
+            |id: u64, v: u64| format!("insert into {table} values ({id}, {v}, 'new', repeat('{v} ', {}))", 1 + v % 900);
         match self.random.random_range(0..20) {
             0..10 => vec![format!("update {table} set v = {v}, note = 'changed {v}' where id = {id}")],
-            10..12 => vec![format!("update {table} set v = {v}, body = repeat('{v};', {}) where id = {id}", 1 + v % 700)],
+            10..12 => {
+                vec![format!("update {table} set v = {v}, body = repeat('{v};', {}) where id = {id}", 1 + v % 700)]
+            }
             12..14 => vec![format!("delete from {table} where id = {id}")],
             14..17 => vec![format!("delete from {table} where id = {id}"), insert(id, v)],
             // another key, with the text left where it is
@@ -125,6 +136,8 @@ pub struct Folded {
     pub rows: BTreeMap<u64, Json>,
     /// Events by `op`.
     pub counts: HashMap<String, u64>,
+    /// How often a row that nobody has ever changed was read, at most.
+    pub most_reads: u32,
 }
 
 /// Folds a topic by key, and checks each event: ids occur once, versions of a key only grow, and what was read never comes behind a
@@ -133,6 +146,7 @@ pub fn fold(records: &[Record]) -> Folded {
     let mut it = Folded::default();
     let mut newest: HashMap<u64, u64> = HashMap::new();
     let mut ids: HashMap<String, u64> = HashMap::new();
+    let mut reads: HashMap<u64, u32> = HashMap::new();
     // a row that moves to another key leaves its large text out: a reader takes it from the row that was deleted just before
     let mut carried: HashMap<String, Json> = HashMap::new();
     for record in records.iter().filter(|record| record.value.is_some()) {
@@ -161,6 +175,9 @@ pub fn fold(records: &[Record]) -> Folded {
             continue;
         }
         let version = image["v"].as_u64().unwrap();
+        if op == "r" && version == 0 {
+            *reads.entry(key).or_default() += 1;
+        }
         let last = newest.insert(key, version);
         match last {
             Some(last) if op == "r" => {
@@ -178,6 +195,7 @@ pub fn fold(records: &[Record]) -> Folded {
         }
         it.rows.insert(key, row);
     }
+    it.most_reads = reads.values().copied().max().unwrap_or(0);
     it
 }
 
@@ -204,5 +222,11 @@ pub fn assert_same(folded: &BTreeMap<u64, Json>, table: &BTreeMap<u64, Json>) {
         .take(5)
         .map(|key| format!("key {key}: topic {:?}, table {:?}", folded.get(key), table.get(key)))
         .collect();
-    assert!(differences.is_empty(), "{} rows in the topic, {} in the table:\n{}", folded.len(), table.len(), differences.join("\n"));
+    assert!(
+        differences.is_empty(),
+        "{} rows in the topic, {} in the table:\n{}",
+        folded.len(),
+        table.len(),
+        differences.join("\n")
+    );
 }

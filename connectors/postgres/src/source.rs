@@ -267,7 +267,7 @@ impl Source for PostgresSource {
             kind: "postgres",
             server: ready.server.version,
             identity: Some(ready.identity),
-            tables: ready.tables.iter().map(CapturedTable::plain).collect(),
+            tables: ready.tables.into_iter().map(|it| (it.schema, it.table)).collect(),
             notes: ready.notes,
         };
         Ok(Opened { info, start: LogPosition::Lsn(ready.start), stream, confirm: PostgresConfirm { sender } })

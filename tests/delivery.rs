@@ -20,7 +20,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::Value as Json;
 use support::daemon::Daemon;
 use support::source::{Kind, PATIENCE, Source, Writer, wait_until_streaming};
-use support::{Servers, eventually, kafka, mysql};
+use support::{Servers, eventually, kafka};
 
 const KILLS: usize = 20;
 const COUNTERS: u64 = 8;

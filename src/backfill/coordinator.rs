@@ -305,7 +305,8 @@ impl Reader {
         part: Part,
         rest: String,
     ) -> Result<Option<String>, Failure> {
-        let most = self.shared.config.chunk_rows;
+        let config = &self.shared.config;
+        let most = config.rows_per_second.map_or(config.chunk_rows, |most| most.min(config.chunk_rows));
         let (mut rows, mut rest) = (self.first.min(most), Some(rest));
         while let Some(from) = rest {
             self.spare(copy, rows).await;

@@ -203,7 +203,7 @@ impl Merge {
         self.gate.unsettled.iter().flatten().copied().filter(|xid| !snapshot.sees_xid(*xid)).collect()
     }
 
-    /// Whether all that isn't remembered is seen by a read (rule 4).
+    /// Whether all that isn't remembered is seen by a read (rule 4); never before [`Merge::gate`].
     pub fn accepts(&mut self, reading: &Reading) -> bool {
         self.forgotten.retain(|it| it.sight(reading) != Sight::Seen);
         let settled = match &mut self.gate.unsettled {
@@ -211,7 +211,7 @@ impl Merge {
                 unsettled.retain(|xid| !reading.snapshot.sees_xid(*xid));
                 unsettled.is_empty()
             }
-            None => reading.snapshot.running().is_empty(),
+            None => false,
         };
         let covered = self.gate.since.as_ref().is_none_or(|since| reading.snapshot.covers(since));
         settled && covered && self.forgotten.is_empty()

@@ -10,7 +10,7 @@
 //! Why places: the rows of a block lie together, so that a read is sequential whatever the key is, and nothing is
 //! compared or sorted. Rows that an update moves are in the stream. Rows that the *server* moves (VACUUM FULL, CLUSTER,
 //! ALTER TABLE) aren't; a range says for which file it was made, and where the table has another one by now, its rows may
-//! be anywhere: the first such range becomes a read of the whole table (or partition), which the others are part of then.
+//! be anywhere: that is `Moved`, and only a new plan has all of them.
 //!
 //! Why the lock comes before the snapshot: TRUNCATE and rewriting ALTERs aren't MVCC-safe: an older snapshot finds the
 //! table empty after them. With ACCESS SHARE held first (what a SELECT takes anyway) none can commit between the snapshot and the
@@ -68,8 +68,6 @@ pub struct PostgresReader {
     user: String,
     /// By schema and name.
     known: HashMap<(String, String), Known>,
-    /// By oid: the file of a table that was rewritten, and the range whose read is one of the whole table since.
-    rewritten: HashMap<u32, (u32, Range)>,
     read: Option<Read>,
 }
 
@@ -90,7 +88,7 @@ struct Job {
 enum Begun {
     Reading(Reading),
     /// The range's table has this file now.
-    Rewritten(u32),
+    Rewritten,
 }
 
 /// The first row of a read, before its rows.
@@ -118,7 +116,6 @@ impl PostgresReader {
             publication,
             user: options.user.clone(),
             known: HashMap::new(),
-            rewritten: HashMap::new(),
             read: None,
         })
     }
@@ -175,12 +172,6 @@ impl PostgresReader {
             Some(range) => Some((range, self.leaf(target, range.leaf).await?)),
             None => None,
         };
-        let covered = range.is_some_and(|range| {
-            self.rewritten.get(&range.leaf).is_some_and(|(file, by)| {
-                let now = leaf.as_ref().and_then(|(_, leaf)| leaf.as_ref()).map(|leaf| leaf.file);
-                range.file != *file && range != *by && now == Some(*file)
-            })
-        });
         let peer = self.peer.clone();
         let known = self.known(target).await?;
         let root = if known.partitioned { known.name.clone() } else { format!("ONLY {}", known.name) };
@@ -197,7 +188,7 @@ impl PostgresReader {
         };
         Ok(match (what, leaf) {
             (_, Some((range, leaf))) => {
-                let Some(leaf) = leaf.filter(|_| !covered) else { return Ok(nothing("range")) };
+                let Some(leaf) = leaf else { return Ok(nothing("range")) };
                 let most = if version >= 140_000 { MOST_BLOCKS } else { MOST_BLOCKS_13 };
                 let blocks = (rows as f64 / known.density * 1.3 + 16.0).min(f64::from(most)) as u32;
                 let until = range.from.block.saturating_add(blocks).min(range.to);
@@ -282,7 +273,7 @@ impl PostgresReader {
                     }
                     (true, None, Extent::Places { range, .. }) if range.file != head.file => {
                         self.link.roll_back().await?;
-                        return Ok(Begun::Rewritten(head.file));
+                        return Ok(Begun::Rewritten);
                     }
                     (true, None, extent) => {
                         self.read = Some(Read::new(table, extent, head.blocks, job.wanted, width, filtered));
@@ -443,6 +434,12 @@ fn estimated_rows(line: &str) -> Option<u64> {
     behind.split(' ').next()?.parse().ok()
 }
 
+/// A snapshot, and all transactions in progress: it names those only that began before the last one that ended. Each holds a lock
+/// on its id until it is visible to others, prepared ones too; a subtransaction's id among them does no harm.
+const RUNNING: &str = "\
+    SELECT pg_current_snapshot()::text, (SELECT string_agg(transactionid::text, ',') FROM pg_locks \
+    WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted)";
+
 impl TableReader for PostgresReader {
     async fn plan(&mut self, target: &Target, ranges: usize) -> Result<Plan, ReadError> {
         self.end().await?;
@@ -481,16 +478,29 @@ impl TableReader for PostgresReader {
 
     async fn snapshot(&mut self) -> Result<Snapshot, ReadError> {
         self.end().await?;
-        let rows = self.link.query("SELECT pg_current_snapshot()::text").await?;
+        let rows = self.link.query(RUNNING).await?;
         let rows =
             rows.map_err(|error: ServerError| error.explain(&self.peer, "looking at the transactions in progress"))?;
-        let text = rows.first().and_then(|row| row.first()?.as_deref());
-        Ok(text.and_then(snapshot).ok_or_else(|| self.link.broken("a snapshot that can't be read"))?)
+        let cell = |index: usize| rows.first().and_then(|row| row.get(index)?.as_deref());
+        let found = cell(0).and_then(snapshot);
+        let mut found = found.ok_or_else(|| self.link.broken("a snapshot that can't be read"))?;
+        let locked: Vec<u64> = cell(1)
+            .unwrap_or_default()
+            .split(',')
+            .filter_map(|xid| xid.parse().ok())
+            .map(|xid| found.widen(xid))
+            .collect();
+        if let Snapshot::Xids { running, .. } = &mut found {
+            running.extend(locked);
+            running.sort_unstable();
+            running.dedup();
+        }
+        Ok(found)
     }
 
     async fn begin(&mut self, target: &Target, what: What<'_>, rows: u64) -> Result<Reading, ReadError> {
         self.end().await?;
-        let mut range = match what {
+        let range = match what {
             What::Range(text) => Some(Range::parse(text).ok_or_else(|| {
                 ReadError::Refused(format!(
                     "{}: {}.{}: the range `{}` of the checkpoint is not one of PostgreSQL's; repair: begin the \
@@ -507,14 +517,11 @@ impl TableReader for PostgresReader {
             let job = self.job(target, what, range, rows).await?;
             match self.start(target, job).await? {
                 Begun::Reading(reading) => return Ok(reading),
-                Begun::Rewritten(file) => {
+                Begun::Rewritten => {
                     self.forget(target);
-                    let Some(stale) = range else { continue };
-                    let by = self.rewritten.get(&stale.leaf).is_none_or(|(of, by)| *of != file || *by == stale);
-                    if by {
-                        tracing::info!(table = %target.table, range = %stale, "the table was rewritten: it is read from its beginning");
-                        self.rewritten.insert(stale.leaf, (file, stale));
-                        range = Some(Range::whole(stale.leaf, file));
+                    if range.is_some() {
+                        // other readers have ranges of the old file too: only a new plan has all rows, and each once
+                        return Err(ReadError::Moved(format!("{}.{} was rewritten", target.qualifier, target.table)));
                     }
                 }
             }

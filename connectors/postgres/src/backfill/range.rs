@@ -70,11 +70,6 @@ impl Range {
         (range.from.block <= range.to && range.to_string() == text).then_some(range)
     }
 
-    /// All of a table, wherever it ends.
-    pub(super) fn whole(leaf: u32, file: u32) -> Self {
-        Self { leaf, file, from: Tid { block: 0, offset: 0 }, to: NO_BLOCK }
-    }
-
     /// What is left behind a place.
     pub(super) fn behind(self, from: Tid) -> Self {
         Self { from, ..self }

@@ -1,0 +1,116 @@
+//! Tables without any key: read whole, their newer events held back until then.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::racing::copied;
+use super::support::eventually;
+use super::support::source::{Kind, PATIENCE, Source, Writer};
+
+/// The rows of a table without a key: how often each occurs.
+type Bag = BTreeMap<(i64, String), i64>;
+
+async fn table(source: &Source) -> Bag {
+    let mut bag = Bag::new();
+    for row in source.query("select a, b from bag").await {
+        *bag.entry((row[0].as_ref().unwrap().parse().unwrap(), row[1].clone().unwrap())).or_default() += 1;
+    }
+    bag
+}
+
+async fn topic(source: &Source) -> Bag {
+    let mut bag = Bag::new();
+    let mut change = |image: &serde_json::Value, by: i64| {
+        if image.is_object() {
+            let row = (image["a"].as_i64().unwrap(), image["b"].as_str().unwrap().to_owned());
+            *bag.entry(row).or_default() += by;
+        }
+    };
+    let records = source.records("bag").await;
+    // without a key events may be in any partition; here there is one
+    let events: Vec<_> = records.iter().filter(|record| record.value.is_some()).map(|record| record.json()).collect();
+    let from = events.iter().rposition(|event| event["op"] == "t").map_or(0, |place| place + 1);
+    for event in &events[from..] {
+        change(&event["before"], -1);
+        change(&event["after"], 1);
+    }
+    bag.retain(|_, count| *count != 0);
+    bag
+}
+
+async fn write(source: &Source, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<i64> {
+    let mut writer = Writer::of(source).await;
+    // rows without a key can't be told apart, so each statement is about one of its own kind
+    tokio::spawn(async move {
+        let mut n: i64 = 0;
+        while !stop.load(Ordering::Relaxed) {
+            n += 1;
+            let (old, b) = (n - 7, format!("w{}", n % 5));
+            writer
+                .run(&format!(
+                    "begin; insert into bag values ({n}, '{b}'); update bag set b = 'u' where a = {old}; \
+                     delete from bag where a = {}; commit",
+                    n - 20
+                ))
+                .await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        n
+    })
+}
+
+async fn keyless(kind: Kind, kills: usize) {
+    let source = Source::create(kind, "keyless").await;
+    source.create_table("bag", "a int not null, b varchar(40) not null").await;
+    match &source {
+        Source::Postgres(db) => {
+            db.exec("alter table bag replica identity full").await;
+            db.exec("insert into bag select -(n % 5000) - 1, 'first' from generate_series(1, 60000) n").await;
+        }
+        Source::Mysql(db) => {
+            db.exec("insert into bag values (-1, 'first'), (-2, 'first'), (-3, 'first')").await;
+            for _ in 0..14 {
+                db.exec("insert into bag select a - 3, b from bag").await;
+            }
+        }
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = write(&source, Arc::clone(&stop)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut daemon = source.to_kafka_with("").spawn();
+    for _ in 0..kills {
+        daemon.wait_for_log("copying the table", PATIENCE).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        daemon.kill9();
+        daemon.start();
+    }
+    copied(&mut daemon, (0, 0), &source, "bag").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stop.store(true, Ordering::Relaxed);
+    let written = writer.await.unwrap();
+    let expected = table(&source).await;
+    eventually(PATIENCE, "the topic to be the table", || async {
+        let bag = topic(&source).await;
+        let wrong: Vec<_> = bag.iter().filter(|(row, count)| expected.get(*row) != Some(count)).take(5).collect();
+        if bag == expected { Ok(()) } else { Err(format!("{} kinds of {}; {wrong:?}", bag.len(), expected.len())) }
+    })
+    .await;
+    assert!(written > 20);
+    assert_eq!(daemon.shutdown(PATIENCE).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_without_a_key_are_copied_while_they_change() {
+    for kind in [Kind::Postgres, Kind::Mysql, Kind::Mariadb] {
+        keyless(kind, 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_copy_of_a_table_without_a_key_begins_anew_after_a_kill() {
+    for kind in [Kind::Postgres, Kind::Mysql, Kind::Mariadb] {
+        keyless(kind, 2).await;
+    }
+}

@@ -1,0 +1,120 @@
+//! Commits whose place in the stream and visibility to a SELECT differ, made on purpose.
+
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::racing::{copied, until_same};
+use super::support::source::{PATIENCE, Source, wait_until_streaming};
+use super::support::{Servers, eventually, postgres};
+use super::traffic::{COLUMNS, fill};
+
+const SLOWLY: &str = "backfill: { rows_per_second: 4000, chunk_rows: 500, parallelism: 1 }\n";
+
+/// Commits wait for a standby that doesn't exist: they are in the log, and nobody sees them.
+async fn hold_commits(db: &postgres::Db, hold: bool) {
+    let names = if hold { "nobody" } else { "" };
+    db.exec("set synchronous_commit = local").await;
+    db.exec(&format!("alter system set synchronous_standby_names = '{names}'")).await;
+    db.exec("select pg_reload_conf()").await;
+    eventually(PATIENCE, "the setting", || async {
+        let now = db.value("select coalesce(nullif(current_setting('synchronous_standby_names'), ''), '-')").await;
+        if (now == "nobody") == hold { Ok(()) } else { Err(now) }
+    })
+    .await;
+}
+
+fn database(source: &Source) -> &postgres::Db {
+    let Source::Postgres(db) = source else { panic!("not postgres") };
+    db
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_is_streamed_before_it_is_visible_is_not_undone_by_the_copy() {
+    let servers = Servers::private(&["pg"]);
+    let source = Source::Postgres(postgres::Db::create_on(&servers, "early").await);
+    let db = database(&source);
+    // what the daemon itself commits must not wait
+    db.exec("alter role cdc set synchronous_commit = local").await;
+    source.create_table("accounts", COLUMNS).await;
+    fill(&source, "accounts", 20_000).await;
+    hold_commits(db, true).await;
+    let mut daemon = source.to_kafka_with(SLOWLY).spawn();
+    daemon.wait_for_log("copying the table", PATIENCE).await;
+    // the last row is read last: by then its change is published, and no SELECT sees it yet
+    let writer = db.connect().await;
+    let update = tokio::spawn(async move {
+        writer.batch_execute("update accounts set v = 7, note = 'early' where id = 20000").await.unwrap();
+    });
+    eventually(PATIENCE, "the change", || async {
+        let events = source.events("accounts").await;
+        if events.iter().any(|event| event["op"] == "u") { Ok(()) } else { Err(events.len()) }
+    })
+    .await;
+    assert_eq!(db.value("select v from accounts where id = 20000").await, "0", "it is visible already");
+    copied(&mut daemon, (0, 0), &source, "accounts").await;
+    assert!(!update.is_finished(), "the commit was held");
+    hold_commits(db, false).await;
+    update.await.unwrap();
+    let folded = until_same(&source, "accounts").await;
+    assert_eq!(folded.rows[&20_000]["v"], 7);
+    let last =
+        source.events("accounts").await.into_iter().filter(|event| event["after"]["id"] == 20_000).collect::<Vec<_>>();
+    assert_eq!(last.len(), 1, "the row that was read is older than the change, so it is dropped: {last:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_waits_for_a_commit_that_was_streamed_before_it_and_is_not_visible() {
+    let servers = Servers::private(&["pg"]);
+    let source = Source::Postgres(postgres::Db::create_on(&servers, "before").await);
+    let db = database(&source);
+    // what the daemon itself commits must not wait
+    db.exec("alter role cdc set synchronous_commit = local").await;
+    source.create_table("accounts", COLUMNS).await;
+    fill(&source, "accounts", 1_000).await;
+    let mut daemon = source.to_kafka().spawn();
+    wait_until_streaming(&mut daemon).await;
+    hold_commits(db, true).await;
+    let writer = db.connect().await;
+    let update = tokio::spawn(async move {
+        writer.batch_execute("update accounts set v = 7, note = 'before' where id = 500").await.unwrap();
+    });
+    source.wait_for_events("accounts", 1).await;
+    // nothing of this transaction is streamed again, so only waiting can tell what it did
+    let (code, out, err) = super::faults::ask(&daemon, &source, &["public.accounts"]).await;
+    assert_eq!(code, 0, "{out}{err}");
+    daemon.wait_for_log("the copy waits for transactions", PATIENCE).await;
+    assert_eq!(source.events("accounts").await.len(), 1, "nothing is read before");
+    hold_commits(db, false).await;
+    update.await.unwrap();
+    copied(&mut daemon, (0, 0), &source, "accounts").await;
+    assert_eq!(until_same(&source, "accounts").await.rows[&500]["v"], 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_is_visible_before_it_is_streamed_comes_before_the_row() {
+    let servers = Servers::private(&["pg"]);
+    let source = Source::Postgres(postgres::Db::create_on(&servers, "late").await);
+    let db = database(&source);
+    // what the daemon itself commits must not wait
+    db.exec("alter role cdc set synchronous_commit = local").await;
+    source.create_table("accounts", COLUMNS).await;
+    fill(&source, "accounts", 20_000).await;
+    let mut daemon = source.to_kafka_with(SLOWLY).spawn();
+    daemon.wait_for_log("copying the table", PATIENCE).await;
+    // the server's sender stands still: the change is visible to every read, and not streamed
+    let sender: i32 = db.value("select pid from pg_stat_replication").await.parse().unwrap();
+    kill(Pid::from_raw(sender), Signal::SIGSTOP).unwrap();
+    source.exec("update accounts set v = 7, note = 'late' where id = 20000").await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let published = source.events("accounts").await;
+    assert!(published.iter().all(|event| event["after"]["v"] == 0), "a row overtook its change");
+    kill(Pid::from_raw(sender), Signal::SIGCONT).unwrap();
+    copied(&mut daemon, (0, 0), &source, "accounts").await;
+    let folded = until_same(&source, "accounts").await;
+    assert_eq!(folded.rows[&20_000]["v"], 7);
+    let last =
+        source.events("accounts").await.into_iter().filter(|event| event["after"]["id"] == 20_000).collect::<Vec<_>>();
+    assert_eq!(last[0]["op"], "u", "the change comes first: {last:?}");
+}

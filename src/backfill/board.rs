@@ -183,6 +183,16 @@ impl Copy {
         state
     }
 
+    fn is_current(&self, piece: &PieceOf) -> bool {
+        let same = |index: usize, epoch: u32| self.ranges.get(index).is_some_and(|range| range.epoch == epoch);
+        self.phase == Phase::Reading
+            && match &piece.part {
+                Part::Range { index, epoch } => same(*index, *epoch),
+                Part::Whole { epoch } => same(0, *epoch),
+                Part::Keys(_) => true,
+            }
+    }
+
     fn is_done(&self) -> bool {
         self.phase == Phase::Reading
             && self.ranges.iter().all(|range| range.rest.is_none())
@@ -242,8 +252,6 @@ struct Inner {
     lag: Duration,
     /// Copies that may be read at the same time.
     parallelism: usize,
-    /// The source has no checkpoint from before this run, so nothing was published that would have to be voided.
-    fresh: bool,
     paused: bool,
 }
 
@@ -259,7 +267,7 @@ pub struct Board {
 
 impl Board {
     /// The board of a run that goes on with these copies.
-    pub fn new(copies: Vec<CopyState>, tables: Tables, parallelism: usize, fresh: bool, watch: WatchList) -> Self {
+    pub fn new(copies: Vec<CopyState>, tables: Tables, parallelism: usize, watch: WatchList) -> Self {
         let inner = Inner {
             copies: copies.into_iter().map(Copy::new).collect(),
             tables,
@@ -269,7 +277,6 @@ impl Board {
             reached: Offset::default(),
             lag: Duration::ZERO,
             parallelism,
-            fresh,
             paused: false,
         };
         let board = Self {
@@ -359,6 +366,12 @@ impl Board {
         it.name = Some(plan.name.clone());
         it.keyed = plan.keyed || it.state.keys.is_some();
         it.merge.set_rows_move(plan.rows_move);
+        if !it.keyed {
+            // only now its events can be held: what was streamed before must be seen by the read
+            watch.set(&it.state.id, false);
+            it.merge = Merge::new(plan.rows_move);
+            it.watched = false;
+        }
         if !it.watched {
             it.generation = watch.set(&it.state.id, true);
             it.watched = true;
@@ -555,21 +568,22 @@ impl Board {
         inner.lag = lag;
     }
 
-    /// Decides on a piece whose bound was passed. `keys` are those of its rows, `records` their number.
-    pub fn judge(&self, piece: &PieceOf, keys: &[KeyHash], records: usize) -> Verdict {
+    /// Whether a piece still counts: its range wasn't taken up again since it was read.
+    pub fn is_current(&self, piece: &PieceOf) -> bool {
+        self.with(&piece.copy, |copy| copy.is_current(piece)).unwrap_or(false)
+    }
+
+    /// Decides on a piece whose bound was passed, with the stream at `position`. `keys` are those of its rows, `records` their
+    /// number.
+    pub fn judge(&self, piece: &PieceOf, keys: &[KeyHash], records: usize, position: &LogPosition) -> Verdict {
         let mut inner = self.lock();
-        let fresh = inner.fresh;
         let Some(copy) = inner.copies.iter_mut().find(|it| it.state.copy == piece.copy) else {
             return Verdict::default();
         };
-        let current = match &piece.part {
-            Part::Range { index, epoch } => copy.ranges.get(*index).is_some_and(|range| range.epoch == *epoch),
-            Part::Whole { epoch } => copy.ranges.first().is_some_and(|range| range.epoch == *epoch),
-            Part::Keys(_) => true,
-        };
-        if !current || copy.phase != Phase::Reading {
+        if !copy.is_current(piece) {
             return Verdict::default();
         }
+        copy.merge.watched(position);
         if !copy.merge.accepts(&piece.reading) {
             match &piece.part {
                 Part::Range { index, .. } => read_again(copy.ranges.get_mut(*index)),
@@ -603,7 +617,7 @@ impl Board {
             Part::Whole { .. } => {
                 if let Some(range) = copy.ranges.get_mut(0) {
                     // what was published of this table before this read's first piece doesn't count
-                    void = range.rest.as_deref() == Some("") && !(fresh && start);
+                    void = range.rest.as_deref() == Some("");
                     range.rest.clone_from(&piece.rest);
                 }
             }

@@ -76,6 +76,8 @@ pub struct Readers {
     pub names: SourceNames,
     /// Limits.
     pub config: BackfillConfig,
+    /// The tables that are captured.
+    pub captured: Arc<Vec<TableId>>,
 }
 
 /// Starts the readers of a source; they end when the set is dropped.
@@ -375,7 +377,7 @@ impl Reader {
             let last = piece.is_none();
             if let Some(piece) = std::mem::replace(&mut previous, piece) {
                 count += piece.rows;
-                rest = if whole { piece.rest.as_ref().map(|_| "more".to_owned()) } else { piece.rest.clone() };
+                rest = if whole { (!last).then(|| "more".to_owned()) } else { piece.rest.clone() };
                 let asked = match part {
                     Part::Keys(keys) if last => Part::Keys(keys.clone()),
                     Part::Keys(_) => Part::Keys(Vec::new()),
@@ -503,6 +505,13 @@ async fn answer(readers: Readers, mut asked: mpsc::Receiver<Asked>) {
             Command::Status => Ok(Answer::Status(board.progress())),
             Command::Backfill { qualifier, table, filter, keys } => {
                 let id = TableId { qualifier, table };
+                if !readers.captured.contains(&id) {
+                    let what = format!(
+                        "{id} isn't captured: it wasn't there when the source started, or `source.tables` doesn't name it"
+                    );
+                    let _ = answer.send(Err(what));
+                    continue;
+                }
                 let literals = keys.map(|keys| {
                     keys.into_iter()
                         .map(|key| key.iter().map(|text| quoted(text, readers.names.kind)).collect())

@@ -79,13 +79,15 @@ impl Publisher {
             .block_on(rows)
             .map_err(|error| RunError::definite(format!("the encoder failed: {error}: a defect of rowcast")))??;
         if matches!(of.part, Part::Whole { .. })
+            && self.board.is_current(&of)
             && let Some((_, hold)) = self.copies.holds.values_mut().find(|(copy, _)| *copy == of.copy)
             && !hold.decide(&of.reading)
         {
             tracing::info!(source = %self.options.name, "what a read sees of the table's last changes is uncertain: reading again");
             self.board.reject_whole(&of.copy);
         }
-        let Verdict { publish, start, void, copy } = self.board.judge(&of, &encoded.keys, encoded.records.len());
+        let Verdict { publish, start, void, copy } =
+            self.board.judge(&of, &encoded.keys, encoded.records.len(), &self.log);
         if let Some((name, copy)) = &copy {
             if start {
                 self.mark("start", name, copy, &of.reading.pos)?;

@@ -89,15 +89,22 @@ pub async fn run<S: Source, O: OpenSink>(
     let publish::Link { open, start, jobs, pieces, done } = publish::spawn(opener, options.clone());
     let mut stream = None;
     let read = match open_source(&**source, open, start, options, &mut stop).await {
-        Ok(Some(Started { stream: opened, encoder, board })) => {
+        Ok(Some(Started { stream: opened, encoder, board, captured })) => {
             let stream = stream.insert(opened);
             let config = options.backfill.clone().unwrap_or_default();
             let only = config.mode == BackfillMode::InitialOnly;
             // pieces have a share of the memory of their own: those that wait for the stream must not hold it back
             let share = options.budget / 4;
             let names = SourceNames { name: options.name.clone(), kind: options.kind };
-            let readers =
-                Readers { board: board.clone(), pieces, budget: share, encoder: Arc::clone(&encoder), names, config };
+            let readers = Readers {
+                board: board.clone(),
+                pieces,
+                budget: share,
+                encoder: Arc::clone(&encoder),
+                names,
+                config,
+                captured,
+            };
             let tasks = options
                 .backfill
                 .is_some()
@@ -168,7 +175,7 @@ async fn open_source<S: Source>(
     options.status.set(&options.name, State::Streaming);
     let parallelism = options.backfill.as_ref().map_or(1, |config| config.parallelism);
     let watch = WatchList::default();
-    let board = Board::new(begin.copies, begin.tables, parallelism, resume.is_none(), watch.clone());
+    let board = Board::new(begin.copies, begin.tables, parallelism, watch.clone());
     let names = SourceNames { name: options.name.clone(), kind: options.kind };
     let (db, topic) = (options.db.clone(), options.topic.clone());
     let encoder = Arc::new(Encoder::new(names, db, topic, options.tombstones, position.inside.clone(), watch));
@@ -184,7 +191,7 @@ async fn open_source<S: Source>(
     if start.send(started).is_err() {
         return Ok(None);
     }
-    Ok(Some(Started { stream, encoder, board }))
+    Ok(Some(Started { stream, encoder, board, captured: Arc::new(captured) }))
 }
 
 /// A source that streams.
@@ -192,6 +199,7 @@ struct Started<T> {
     stream: T,
     encoder: Arc<Encoder>,
     board: Board,
+    captured: Arc<Vec<TableId>>,
 }
 
 fn log_start(options: &PipelineOptions, info: &SourceInfo, resumes: bool, from: &Position, begin: &plan::Start) {

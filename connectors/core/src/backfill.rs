@@ -188,7 +188,7 @@ pub struct Piece {
     pub batch: Batch,
     /// How many.
     pub rows: u64,
-    /// What is left of the range behind this piece; none at its end.
+    /// What is left of the range behind this piece; none at its end. Means nothing in a read of keys or of a whole table.
     pub rest: Option<String>,
 }
 

@@ -12,73 +12,31 @@
     missing_docs
 )]
 
-#[path = "../tests/support/mod.rs"]
-mod support;
+mod common;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{UsageWho, getrusage};
+use common::support::daemon::Daemon;
+use common::support::env;
+use common::support::source::{Kind, Source, wait_until_streaming};
+use common::{COLUMNS, Figure, LIMIT, PER_TRANSACTION, Wanted, cost, fill, report, run};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use support::daemon::Daemon;
-use support::env;
-use support::source::{Kind, Source, wait_until_streaming};
-
-const PER_TRANSACTION: u64 = 100;
-const LIMIT: Duration = Duration::from_secs(600);
-
-/// One way of reading the backlog.
-struct Figure {
-    what: String,
-    wall: f64,
-    cpu: f64,
-    rss_mb: f64,
-    first_ms: Option<f64>,
-}
 
 #[tokio::main(flavor = "multi_thread")]
 async fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
-    let rows = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(1_000_000_u64);
-    let wanted =
-        |name: &str| !arguments.iter().any(|a| a.parse::<u64>().is_err()) || arguments.iter().any(|a| a == name);
-    if wanted("postgres") {
-        let figures = postgres(rows).await;
-        report("PostgreSQL", "pg_recvlogical", rows, &figures);
+    let wanted = Wanted::read();
+    let rows = wanted.rows;
+    let title = |database: &str| format!("{database}: {rows} rows of 10 columns in transactions of {PER_TRANSACTION}");
+    if wanted.includes("postgres") {
+        report(&title("PostgreSQL"), "first ms", "pg_recvlogical", rows, &postgres(rows).await);
     }
-    if wanted("mysql") {
-        let figures = mysql(rows).await;
-        report("MySQL", "mysqlbinlog --raw", rows, &figures);
+    if wanted.includes("mysql") {
+        report(&title("MySQL"), "first ms", "mysqlbinlog --raw", rows, &mysql(rows).await);
     }
 }
-
-fn report(database: &str, reference: &str, rows: u64, figures: &[Figure]) {
-    println!("\n{database}: {rows} rows of 10 columns in transactions of {PER_TRANSACTION}");
-    println!(
-        "{:<28}{:>9}{:>12}{:>8}{:>12}{:>10}{:>12}",
-        "", "wall s", "rows/s", "ratio", "CPU s/M", "RSS MB", "first ms"
-    );
-    let base = figures[0].wall;
-    for figure in figures {
-        let millions = rows as f64 / 1e6;
-        println!(
-            "{:<28}{:>9.2}{:>12.0}{:>8.2}{:>12.2}{:>10.1}{:>12}",
-            figure.what,
-            figure.wall,
-            rows as f64 / figure.wall,
-            base / figure.wall,
-            figure.cpu / millions,
-            figure.rss_mb,
-            figure.first_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0}")),
-        );
-    }
-    println!("ratio: rows/s as a multiple of {reference}'s in the same run");
-}
-
-const COLUMNS: &str = "id bigint primary key, customer int not null, status varchar(20), total decimal(12,2), \
-    created timestamp, paid boolean, body varchar(200), weight double precision, day date, doc json";
 
 async fn postgres(rows: u64) -> Vec<Figure> {
     let source = Source::create(Kind::Postgres, "bench").await;
@@ -87,16 +45,7 @@ async fn postgres(rows: u64) -> Vec<Figure> {
     let (mut kafka, mut null) = daemons(&source).await;
     let slot = format!("{}_ref", db.name);
     db.exec(&format!("select pg_create_logical_replication_slot('{slot}', 'pgoutput')")).await;
-    println!("postgres: writing {rows} rows");
-    db.exec(&format!(
-        "do $$ begin for t in 0..{} loop insert into load select n, n % 1000, 'status-' || n % 7, n / 100.0, \
-         timestamp '2026-11-22 10:00:00' + n * interval '1 ms', n % 2 = 0, md5(n::text) || md5((n + 1)::text) || 'tail', \
-         n / 7.0, date '2026-01-01' + (n % 300)::int, json_build_object('n', n, 'tag', 't' || n % 10) \
-         from generate_series(t * {PER_TRANSACTION}::bigint, t * {PER_TRANSACTION} + {PER_TRANSACTION} - 1) n; commit; \
-         end loop; end $$",
-        rows / PER_TRANSACTION - 1
-    ))
-    .await;
+    fill(&source, "load", rows).await;
     let end = db.value("select pg_current_wal_lsn()").await;
     let reference = || {
         run(
@@ -122,31 +71,7 @@ async fn mysql(rows: u64) -> Vec<Figure> {
     let (mut kafka, mut null) = daemons(&source).await;
     db.exec("flush binary logs").await;
     let file = db.query("show binary log status").await[0][0].clone().unwrap();
-    println!("mysql: writing {rows} rows");
-    let mut writer = db.connect().await;
-    for transaction in 0..rows / PER_TRANSACTION {
-        let first = transaction * PER_TRANSACTION;
-        let values: Vec<String> = (first..first + PER_TRANSACTION)
-            .map(|n| {
-                format!(
-                    "({n},{},'status-{}',{}.{:02},'2026-11-22 10:00:00' + interval {} second,{},'{:032x}{:032x}tail',{}/7e0,\
-                     '2026-01-01' + interval {} day,'{{\"n\": {n}, \"tag\": \"t{}\"}}')",
-                    n % 1000,
-                    n % 7,
-                    n / 100,
-                    n % 100,
-                    n / 1000,
-                    n % 2,
-                    n * 0x9E37_79B9,
-                    n,
-                    n,
-                    n % 300,
-                    n % 10
-                )
-            })
-            .collect();
-        support::mysql::exec(&mut writer, &format!("insert into `load` values {}", values.join(","))).await;
-    }
+    fill(&source, "`load`", rows).await;
     db.exec("flush binary logs").await;
     let folder = tempfile::tempdir().unwrap();
     let reference = run(
@@ -167,7 +92,7 @@ async fn mysql(rows: u64) -> Vec<Figure> {
 async fn daemons(source: &Source) -> (Daemon, Daemon) {
     let tls = "\n  tls: { mode: disable }\nsink";
     let brokers = env().brokers();
-    let yaml = source.yaml("*") + &format!("sink: {{ type: kafka, brokers: \"{brokers}\" }}\n");
+    let yaml = source.yaml("*") + &format!("sink: {{ type: kafka, brokers: \"{brokers}\" }}\nbackfill: never\n");
     let mut kafka = Daemon::command().file("s.yaml", &yaml.replace("\nsink", tls)).args(&["run", "s.yaml"]).spawn();
     // another name, so another slot and checkpoint; the publication is shared
     let publication = format!("  publication: rowcast_{}\n", source.name());
@@ -175,7 +100,7 @@ async fn daemons(source: &Source) -> (Daemon, Daemon) {
     if source.kind() == Kind::Postgres {
         yaml += &publication;
     }
-    yaml += "sink: { type: file, path: /dev/null }\nstate_dir: state\n";
+    yaml += "sink: { type: file, path: /dev/null }\nstate_dir: state\nbackfill: never\n";
     wait_until_streaming(&mut kafka).await;
     let mut null = Daemon::command().file("s.yaml", &yaml.replace("\nsink", tls)).args(&["run", "s.yaml"]).spawn();
     wait_until_streaming(&mut null).await;
@@ -240,30 +165,8 @@ fn reached(at: &str, target: &str) -> bool {
 /// Reads the process' own figures, then stops it.
 async fn figure(what: &str, begun: Instant, daemon: &mut Daemon, first_ms: Option<f64>) -> Figure {
     let wall = begun.elapsed().as_secs_f64();
-    let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", daemon.pid())).unwrap();
-    let stat = read("stat");
-    // fields 14 and 15 in clock ticks of 10 ms; the name in field 2 may hold blanks
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let cpu = (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0;
-    let status = read("status");
-    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap().split_whitespace().nth(1).unwrap();
-    let rss_mb = peak.parse::<f64>().unwrap() / 1024.0;
+    let cost = cost(daemon.pid());
     assert_eq!(daemon.shutdown(LIMIT).await, 0);
-    Figure { what: what.to_owned(), wall, cpu, rss_mb, first_ms }
-}
-
-/// Runs a tool to its end.
-fn run(command: &mut Command, what: &str) -> Figure {
-    let cpu = || {
-        let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
-        let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
-        (seconds(usage.user_time()) + seconds(usage.system_time()), usage.max_rss() as f64 / 1024.0)
-    };
-    let (before, _) = cpu();
-    let begun = Instant::now();
-    let output = command.stdout(Stdio::null()).stderr(Stdio::piped()).output().unwrap();
-    assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
-    let wall = begun.elapsed().as_secs_f64();
-    let (after, rss_mb) = cpu();
-    Figure { what: what.to_owned(), wall, cpu: after - before, rss_mb, first_ms: None }
+    let extra = first_ms.map(|ms| format!("{ms:.0}"));
+    Figure { what: what.to_owned(), wall, cpu: cost.cpu, rss_mb: cost.rss_mb, extra }
 }

@@ -1,5 +1,9 @@
 #!/usr/bin/env bash
-# Throughput of the release binary beside the servers' own tools: scripts/bench.sh [postgres|mysql] [ROWS]
+# The stream and the copy of tables by the release binary beside the servers' own tools:
+# scripts/bench.sh [postgres|mysql|mariadb] [ROWS]; the stream is measured for postgres and mysql.
+# BENCH=throughput or BENCH=backfill: only this one.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
-exec scripts/with-servers.sh --only "pg mysql kafka" cargo bench --bench throughput -- "$@"
+benches=()
+for bench in ${BENCH:-throughput backfill}; do benches+=(--bench "$bench"); done
+exec scripts/with-servers.sh --only "pg mysql mariadb kafka" cargo bench "${benches[@]}" -- "$@"

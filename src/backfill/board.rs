@@ -22,6 +22,8 @@ use crate::error::RunError;
 const KEPT_REREADS: usize = 5_000;
 /// Keys of one read.
 const KEYS_AT_ONCE: usize = 500;
+/// After how long a key is read again whose last change the read before didn't see.
+const LATER: Duration = Duration::from_millis(500);
 /// Over how long the shown speed is measured, about.
 const SPEED: Duration = Duration::from_secs(5);
 
@@ -136,6 +138,8 @@ struct Copy {
     ranges: Vec<Range>,
     /// Keys that a reader is reading.
     asked: HashSet<KeyHash>,
+    /// Keys whose last change no read sees yet (a commit that waits for a standby): when to look again.
+    later: HashMap<KeyHash, Instant>,
     readings: Vec<Weak<Reading>>,
     /// Reads that have been begun and whose snapshot isn't known yet.
     beginning: usize,
@@ -164,6 +168,7 @@ impl Copy {
             watched: false,
             ranges: Vec::new(),
             asked: HashSet::new(),
+            later: HashMap::new(),
             readings: Vec::new(),
             beginning: 0,
             last_reading: None,
@@ -318,11 +323,13 @@ impl Board {
             return None;
         }
         for copy in inner.copies.iter_mut().filter(|copy| copy.phase == Phase::Reading && !copy.state.paused) {
+            let now = Instant::now();
+            copy.later.retain(|_, look| *look > now);
             let open: Vec<(KeyHash, Literals)> = copy
                 .merge
                 .rereads()
                 .iter()
-                .filter(|(key, _)| !copy.asked.contains(*key))
+                .filter(|(key, _)| !copy.asked.contains(*key) && !copy.later.contains_key(*key))
                 .take(KEYS_AT_ONCE)
                 .map(|(key, literals)| (*key, literals.clone()))
                 .collect();
@@ -448,7 +455,8 @@ impl Board {
 
     /// How many keys wait to be read again, which goes before reading on.
     pub fn rereads(&self, copy: &str) -> usize {
-        self.with(copy, |copy| copy.merge.rereads().len().saturating_sub(copy.asked.len())).unwrap_or(0)
+        let open = |copy: &mut Copy| copy.merge.rereads().len().saturating_sub(copy.asked.len() + copy.later.len());
+        self.with(copy, open).unwrap_or(0)
     }
 
     /// A read is about to begin.
@@ -491,6 +499,7 @@ impl Board {
             it.merge.restart();
             it.ranges.clear();
             it.asked.clear();
+            it.later.clear();
             it.phase = Phase::Waiting;
         }
         drop(inner);
@@ -624,9 +633,12 @@ impl Board {
             Part::Keys(asked) => {
                 copy.state.again += published as u64;
                 copy.merge.resolve_keys(&piece.reading, asked);
-                asked.iter().for_each(|key| {
+                for key in asked {
                     copy.asked.remove(key);
-                });
+                    if copy.merge.rereads().contains_key(key) {
+                        copy.later.insert(*key, Instant::now() + LATER);
+                    }
+                }
             }
         }
         let measured = copy.speed.since.elapsed();

@@ -338,7 +338,7 @@ impl Reader {
         copy: &CopyState,
         keys: &[(KeyHash, Literals)],
     ) -> Result<(), Failure> {
-        self.book(keys.len() as u64).await;
+        self.book(keys.len() as u64, true).await;
         let literals: Vec<Literals> = keys.iter().map(|(_, literals)| literals.clone()).collect();
         let part = Part::Keys(keys.iter().map(|(key, _)| *key).collect());
         let tag: String = literals.iter().flatten().cloned().collect();
@@ -463,20 +463,26 @@ impl Reader {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        let begin = self.book(rows).await;
-        while tokio::time::Instant::now() < begin && self.shared.board.rereads(&copy.copy) == 0 {
-            tokio::time::sleep_until(begin.min(tokio::time::Instant::now() + LOOK_AGAIN / 4)).await;
+        while self.shared.board.rereads(&copy.copy) == 0 {
+            match self.book(rows, false).await {
+                Some(free_at) => {
+                    tokio::time::sleep_until(free_at.min(tokio::time::Instant::now() + LOOK_AGAIN / 4)).await
+                }
+                None => break,
+            }
         }
     }
 
-    /// Books rows with the limit of rows a second; from when on they may be read.
-    async fn book(&self, rows: u64) -> tokio::time::Instant {
-        let now = tokio::time::Instant::now();
-        let Some(per_second) = self.shared.config.rows_per_second else { return now };
+    /// Counts rows against the limit of rows a second; or, unless they are `urgent`, says from when on they may be read.
+    async fn book(&self, rows: u64, urgent: bool) -> Option<tokio::time::Instant> {
+        let per_second = self.shared.config.rows_per_second?;
         let mut pace = self.pace.lock().await;
-        let begin = pace.free_at.max(now);
-        pace.free_at = begin + Duration::from_secs_f64(rows as f64 / per_second as f64);
-        begin
+        let now = tokio::time::Instant::now();
+        if pace.free_at > now && !urgent {
+            return Some(pace.free_at);
+        }
+        pace.free_at = pace.free_at.max(now) + Duration::from_secs_f64(rows as f64 / per_second as f64);
+        None
     }
 
     /// Rests behind a chunk, so that the server is busy with this reader for its share of the time only.

@@ -28,13 +28,19 @@ async fn kills_in_a_copy_lose_and_repeat_nothing() {
         let source = Source::create(kind, "killed").await;
         source.create_table("accounts", COLUMNS).await;
         fill(&source, "accounts", 120_000).await;
-        let traffic = Traffic::start(&source, "accounts", 120_000).await;
+        // slow enough that the lives of the daemon, short as they are, keep up with them
+        let traffic = Traffic::start_with(&source, "accounts", 120_000, Duration::from_millis(8)).await;
         let mut daemon = source.to_kafka_with("backfill: { rows_per_second: 20000 }\n").spawn();
         let mut random = StdRng::seed_from_u64(7);
-        let mut kills = 0;
-        while !daemon.logs().contains("the table is copied") {
-            tokio::time::sleep(Duration::from_millis(random.random_range(700..2500))).await;
+        let (mut kills, mut mark) = (0, (0, 0));
+        loop {
+            daemon.wait_for_log_since(mark, "streaming: ", PATIENCE).await;
+            tokio::time::sleep(Duration::from_millis(random.random_range(300..2500))).await;
+            if daemon.logs().contains("the table is copied") {
+                break;
+            }
             daemon.kill9();
+            mark = daemon.mark();
             daemon.start();
             kills += 1;
             assert!(kills < 60, "the copy gets nowhere:\n{}", daemon.logs());

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -54,8 +55,13 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Starts them on a table with keys up to `rows`.
+    /// Starts them on a table with keys up to `rows`, at full speed.
     pub async fn start(source: &Source, table: &str, rows: u64) -> Traffic {
+        Self::start_with(source, table, rows, Duration::ZERO).await
+    }
+
+    /// The same with a pause behind each transaction.
+    pub async fn start_with(source: &Source, table: &str, rows: u64, pause: Duration) -> Traffic {
         let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut writers = Vec::new();
         for residue in 0..WRITERS {
@@ -67,6 +73,7 @@ impl Traffic {
                 residue,
                 version: 0,
                 random: StdRng::seed_from_u64(residue),
+                pause,
             };
             writers.push(tokio::spawn(it.run(Arc::clone(&stop), Arc::clone(&written))));
         }
@@ -90,6 +97,7 @@ struct One {
     residue: u64,
     version: u64,
     random: StdRng,
+    pause: Duration,
 }
 
 impl One {
@@ -99,6 +107,7 @@ impl One {
             let end = if self.random.random_ratio(1, 12) { "rollback" } else { "commit" };
             self.writer.run(&format!("begin; {}; {end}", statements.join("; "))).await;
             written.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(self.pause).await;
         }
     }
 

@@ -3,7 +3,9 @@
 
 mod support;
 
-use support::source::{Kind, Source, wait_until_streaming};
+use support::daemon::Daemon;
+use support::kafka::Record;
+use support::source::{Kind, PATIENCE, Source, wait_until_streaming};
 
 /// Column, its type in PostgreSQL, its type in MySQL and MariaDB.
 const COLUMNS: [(&str, &str, &str); 17] = [
@@ -86,7 +88,32 @@ async fn images(kind: Kind) -> Vec<String> {
         source.exec(&sql).await;
     }
     source.wait_for_events("golden", ROWS.len()).await;
-    source.records("golden").await.iter().map(|record| after(record.value.as_ref().unwrap())).collect()
+    same_bytes_from_a_copy(&source, &mut daemon, "golden").await
+}
+
+/// Has a table copied whose rows were streamed, and compares key, value and schema of both; returns the images in stream order.
+async fn same_bytes_from_a_copy(source: &Source, daemon: &mut Daemon, table: &str) -> Vec<String> {
+    let parts = |records: &[Record]| -> Vec<(Vec<u8>, String, String)> {
+        let part = |record: &Record| {
+            let image = after(record.value.as_ref().unwrap());
+            (record.key.clone().unwrap(), image, record.header("rowcast.schema").unwrap().to_owned())
+        };
+        records.iter().map(part).collect()
+    };
+    let streamed = parts(&source.records(table).await);
+    let state = daemon.dir().join("rowcast-state");
+    let name = format!("{}.{table}", source.schema());
+    let arguments = ["backfill", source.name(), &name, "--state-dir", state.to_str().unwrap()];
+    let (code, out, err) = Daemon::command().args(&arguments).output(PATIENCE).await;
+    assert_eq!(code, 0, "{out}{err}");
+    daemon.wait_for_log("the table is copied", PATIENCE).await;
+    source.wait_for_events(table, 2 * streamed.len()).await;
+    let mut copied = parts(&source.records(table).await).split_off(streamed.len());
+    copied.sort();
+    let mut sorted = streamed.clone();
+    sorted.sort();
+    assert_eq!(copied, sorted, "{:?}: a copy gives other bytes than the stream", source.kind());
+    streamed.into_iter().map(|(_, image, _)| image).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,9 +146,10 @@ async fn values_of_single_servers_have_the_documented_form() {
         ),
         (
             Kind::Mysql,
-            "id int primary key, u bigint unsigned, flag tinyint(1), mood enum('a','b'), opts set('x','y','z'), bits bit(4), span time(1), y year, m mediumint, l varchar(9) character set latin1",
-            "1, 18446744073709551615, 7, 'b', 'x,z', b'0101', '-838:59:59.0', 0, -8388608, 'café'",
-            r#"{"id":1,"u":18446744073709551615,"flag":7,"mood":"b","opts":["x","z"],"bits":"0101","span":"-838:59:59.0","y":0,"m":-8388608,"l":"café"}"#,
+            "id int primary key, u bigint unsigned, flag tinyint(1), mood enum('a','b'), opts set('x','y','z'), bits bit(4), span time(1), y year, m mediumint, l varchar(9) character set latin1, j json",
+            "1, 18446744073709551615, 7, 'b', 'x,z', b'0101', '-838:59:59.0', 0, -8388608, 'café', \
+             json_object('d', cast('2026-11-22 11:32:36.5' as datetime(6)), 'n', cast(1.50 as decimal(5, 2)), 'f', 0.1e0)",
+            r#"{"id":1,"u":18446744073709551615,"flag":7,"mood":"b","opts":["x","z"],"bits":"0101","span":"-838:59:59.0","y":0,"m":-8388608,"l":"café","j":{"d": "2026-11-22 11:32:36.500000", "f": 0.1, "n": 1.50}}"#,
         ),
         (
             Kind::Mariadb,
@@ -142,5 +170,6 @@ async fn values_of_single_servers_have_the_documented_form() {
         source.wait_for_events("own", 1).await;
         let records = source.records("own").await;
         assert_eq!(after(records[0].value.as_ref().unwrap()), expected, "{kind:?}");
+        same_bytes_from_a_copy(&source, &mut daemon, "own").await;
     }
 }

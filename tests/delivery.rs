@@ -171,7 +171,7 @@ async fn a_large_transaction_goes_on_where_it_was_cut(kind: Kind) {
     const ROWS: usize = 40_000;
     let source = Source::create(kind, "large").await;
     source.create_table("rows_of", "id bigint primary key, body varchar(200)").await;
-    let mut daemon = source.to_kafka_with("commit: { max_bytes: 256KiB }\n").spawn();
+    let mut daemon = source.to_kafka_with("commit: { max_bytes: 256KiB }\nbackfill: never\n").spawn();
     wait_until_streaming(&mut daemon).await;
     match &source {
         Source::Postgres(db) => {
@@ -234,7 +234,7 @@ async fn a_broker_that_is_killed_and_comes_back_leaves_no_gap_and_no_repeat() {
     let servers = Servers::private(&["kafka"]);
     let source = Source::create(Kind::Postgres, "broker").await;
     source.create_table("counters", "id bigint primary key, version bigint not null").await;
-    let sink = format!("sink: {{ type: kafka, brokers: \"{}\" }}\n", servers.brokers());
+    let sink = format!("sink: {{ type: kafka, brokers: \"{}\" }}\nbackfill: never\n", servers.brokers());
     let mut daemon =
         Daemon::command().file("source.yaml", &(source.yaml("*") + &sink)).args(&["run", "source.yaml"]).spawn();
     wait_until_streaming(&mut daemon).await;

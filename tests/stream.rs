@@ -238,7 +238,7 @@ async fn the_file_sink_goes_on_after_a_kill_and_repeats_at_most_with_the_same_id
     for kind in KINDS {
         let source = Source::create(kind, "file").await;
         source.create_table("t", "id int primary key").await;
-        let yaml = source.yaml("*") + "sink: { type: file, path: events.jsonl }\nstate_dir: state\n";
+        let yaml = source.yaml("*") + "sink: { type: file, path: events.jsonl }\nstate_dir: state\nbackfill: never\n";
         let mut daemon = Daemon::command().file("s.yaml", &yaml).args(&["run", "s.yaml"]).spawn();
         wait_until_streaming(&mut daemon).await;
         let file = daemon.dir().join("events.jsonl");

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rowcast_core::TableName;
 use rowcast_core::backfill::Offset;
@@ -24,6 +25,9 @@ use crate::route;
 /// Pieces that wait for the stream; their bytes are bounded by the readers' budget.
 const MOST_WAITING: usize = 4_096;
 
+/// How often the server is asked how far it has sent.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
 /// The pieces that wait, and the events that are held.
 #[derive(Default)]
 pub(super) struct Copies {
@@ -31,6 +35,10 @@ pub(super) struct Copies {
     holds: HashMap<TableId, (String, Hold)>,
     /// How far the stream has come.
     pub(super) reached: Offset,
+    /// When the server was last asked for it.
+    asked: Option<Instant>,
+    /// Copies whose end isn't committed yet.
+    finished: Vec<CopyState>,
 }
 
 impl Copies {
@@ -119,10 +127,30 @@ impl Publisher {
             self.mark("start", name, copy, &pos)?;
         }
         self.mark("end", name, copy, &pos)?;
-        let (source, table) = (&self.options.name, copy.id.to_string());
-        let CopyState { rows, bytes, dropped, again, .. } = copy;
-        tracing::info!(%source, table, rows, bytes, dropped_for_newer_changes = dropped, read_again = again, "the table is copied");
+        self.copies.finished.push(copy.clone());
         Ok(())
+    }
+
+    /// Tells of the tables whose end is committed by now.
+    pub(super) fn tell_finished(&mut self) {
+        for CopyState { id, rows, bytes, dropped, again, .. } in self.copies.finished.drain(..) {
+            let (source, table) = (&self.options.name, id.to_string());
+            tracing::info!(%source, table, rows, bytes, dropped_for_newer_changes = dropped, read_again = again, "the table is copied");
+        }
+    }
+
+    /// While a piece waits for the stream, the server is asked how far it has sent: an idle one doesn't say so for seconds.
+    pub(super) fn ask_for_progress(&mut self) {
+        let waits = self.copies.waiting.front().is_some_and(|piece| piece.of.reading.bound > self.copies.reached);
+        if waits && self.copies.asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN) {
+            self.copies.asked = Some(Instant::now());
+            self.confirm.ask();
+        }
+    }
+
+    /// Whether pieces are on their way, for which the stream's events must not wait long.
+    pub(super) fn is_copying(&self) -> bool {
+        !self.copies.waiting.is_empty()
     }
 
     /// A marker on the schema topic.

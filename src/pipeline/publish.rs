@@ -53,6 +53,10 @@ const LEAST_COMMIT: usize = 64 << 10;
 /// A commit that takes less is quick, one that takes more is slow.
 const QUICK: Duration = Duration::from_millis(500);
 const SLOW: Duration = Duration::from_secs(2);
+/// The size while tables are copied: the stream's events wait for the commit before theirs, so that one must not take long.
+const COPYING_COMMIT: usize = 2 << 20;
+/// How long the publisher sleeps at most while rows of a copy wait for the stream.
+const COPYING: Duration = Duration::from_millis(50);
 /// How often a position that moved without events is committed.
 const IDLE_COMMIT: Duration = Duration::from_secs(10);
 /// How often the sink is looked after while nothing happens.
@@ -172,7 +176,7 @@ enum Next {
 
 pub(super) struct Publisher {
     pub(super) sink: Box<dyn Sink>,
-    confirm: Box<dyn Confirm>,
+    pub(super) confirm: Box<dyn Confirm>,
     pub(super) options: PipelineOptions,
     pub(super) runtime: Handle,
     pub(super) board: Board,
@@ -259,7 +263,11 @@ impl Publisher {
             if busy {
                 continue;
             }
-            let wait = self.paused()?;
+            self.ask_for_progress();
+            let mut wait = self.paused()?;
+            if self.is_copying() {
+                wait = wait.min(COPYING);
+            }
             let next = async {
                 tokio::select! {
                     biased;
@@ -396,7 +404,8 @@ impl Publisher {
 
     /// Enough has gathered: commit at the next transaction's end.
     pub(super) fn is_due(&self) -> bool {
-        self.staged.bytes >= self.commit_bytes
+        let most = if self.board.is_busy() { COPYING_COMMIT } else { usize::MAX };
+        self.staged.bytes >= self.commit_bytes.min(most)
             || self.staged.span.is_some_and(|(first, _)| first.elapsed() >= self.options.commit_interval)
     }
 
@@ -465,6 +474,7 @@ impl Publisher {
         let began = Instant::now();
         self.sink.commit(&checkpoint, tables_changed)?;
         self.board.committed(version);
+        self.tell_finished();
         let took = began.elapsed();
         self.commit_bytes = next_size(self.commit_bytes, took, self.options.commit_bytes);
         // the log position lies before the transaction in progress, so the server keeps all of that one

@@ -49,7 +49,7 @@ async fn a_damaged_checkpoint_is_refused_and_not_started_over() {
     let cases: [(String, &[&str]); 5] = [
         (whole[..whole.len() / 2].to_owned(), &["can't be read: ", "restore it, or remove it"]),
         (String::new(), &["can't be read: ", "restore it, or remove it"]),
-        (whole.replace("\"version\":1", "\"version\":9"), &["has version 9", "run the newer rowcast"]),
+        (whole.replace("\"version\":2", "\"version\":9"), &["has version 9", "run the newer rowcast"]),
         (whole.replace(&db.name, "other"), &["belongs to source `other`", "a place of its own"]),
         (kind(&whole), &["was written for mysql", "the server is postgres", "another `name`"]),
     ];

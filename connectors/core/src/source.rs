@@ -93,4 +93,7 @@ pub trait SourceStream: Send + 'static {
 pub trait Confirm: Send + 'static {
     /// Everything before this position is committed in the sink. Called in order; never inside a transaction.
     fn confirm(&self, position: &LogPosition);
+
+    /// Somebody waits to learn how far the server has sent; a source whose server says so by itself, soon, does nothing.
+    fn ask(&self) {}
 }

@@ -249,6 +249,7 @@ impl Source for PostgresSource {
         let (sender, receiver) = watch::channel(ready.start.0);
         let shared = Arc::new(Shared::default());
         let interval = feedback::interval(ready.server.wal_sender_timeout, options.read_timeout);
+        let confirm_shared = Arc::clone(&shared);
         let feedback = Feedback::start(streaming.write, Arc::clone(&shared), receiver, interval);
         let stream = PostgresStream::new(Parts {
             read: streaming.read,
@@ -270,7 +271,12 @@ impl Source for PostgresSource {
             tables: ready.tables.into_iter().map(|it| (it.schema, it.table)).collect(),
             notes: ready.notes,
         };
-        Ok(Opened { info, start: LogPosition::Lsn(ready.start), stream, confirm: PostgresConfirm { sender } })
+        Ok(Opened {
+            info,
+            start: LogPosition::Lsn(ready.start),
+            stream,
+            confirm: PostgresConfirm { sender, shared: confirm_shared },
+        })
     }
 }
 
@@ -278,9 +284,14 @@ impl Source for PostgresSource {
 #[derive(Debug)]
 pub struct PostgresConfirm {
     sender: watch::Sender<u64>,
+    shared: Arc<Shared>,
 }
 
 impl Confirm for PostgresConfirm {
+    fn ask(&self) {
+        self.shared.ask();
+    }
+
     fn confirm(&self, position: &LogPosition) {
         let LogPosition::Lsn(lsn) = position else {
             tracing::error!(kind = position.kind(), "a position of another kind can't be confirmed to postgres");
@@ -335,7 +346,7 @@ mod tests {
     #[test]
     fn confirmations_never_go_back() {
         let (sender, receiver) = watch::channel(10);
-        let confirm = PostgresConfirm { sender };
+        let confirm = PostgresConfirm { sender, shared: Arc::default() };
         for (at, expected) in [(20, 20), (15, 20), (30, 30)] {
             confirm.confirm(&LogPosition::Lsn(Lsn(at)));
             assert_eq!(*receiver.borrow(), expected);

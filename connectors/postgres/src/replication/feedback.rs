@@ -4,7 +4,7 @@
 //! time. It sends
 //! - every interval (a third of `wal_sender_timeout`, ten seconds at most), asking for an answer, so that silence
 //!   means a dead connection even where the server sends no keep-alives of its own;
-//! - at once when the server asks;
+//! - at once when the server asks, or when somebody here waits to learn how far it has sent;
 //! - when a confirmation moved, at most every 100 ms, the last one always.
 //!
 //! `flush` and `apply` are the confirmed position, never more: the server may drop WAL up to there. `write` is
@@ -32,12 +32,18 @@ const POSTGRES_EPOCH_US: u128 = 946_684_800_000_000;
 pub(crate) struct Shared {
     received: AtomicU64,
     asked: Notify,
+    asking: Notify,
 }
 
 impl Shared {
     /// Everything up to this position has arrived.
     pub(crate) fn received(&self, at: u64) {
         self.received.fetch_max(at, Ordering::Relaxed);
+    }
+
+    /// The server is to say how far it has sent.
+    pub(crate) fn ask(&self) {
+        self.asking.notify_one();
     }
 
     /// The server wants an answer.
@@ -120,6 +126,7 @@ async fn run(
             }
             () = sleep_until(due) => Instant::now() >= periodic,
             () = shared.asked.notified() => false,
+            () = shared.asking.notified() => true,
             changed = confirmed.changed(), if can_move && confirmation_due.is_none() => {
                 match changed {
                     Ok(()) => confirmation_due = Some(last_sent + COALESCE),

@@ -4,7 +4,7 @@
 //! Guarantees: a range's rest, the counters and the list of keys to be read again change only when the publisher handles a
 //! piece, so that a commit made after that holds exactly what was staged. A lock is held for short, never across an await.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -12,14 +12,12 @@ use rowcast_core::backfill::{Offset, Plan, Reading, Snapshot};
 use rowcast_core::{LogPosition, TableName, Transaction};
 use tokio::sync::{Notify, watch};
 
-use super::control::TableProgress;
+use super::copy::{Copy, Phase, Range, read_again, read_whole_again, release, release_whole};
 use super::merge::{Fate, KeyHash, Literals, Merge, Touch};
 use super::state::{CopyState, Settled, TableId, Tables};
 use super::watch::WatchList;
 use crate::error::RunError;
 
-/// Keys to be read again that a checkpoint holds; with more, a restart reads the table from its start.
-const KEPT_REREADS: usize = 5_000;
 /// Keys of one read.
 const KEYS_AT_ONCE: usize = 500;
 /// After how long a key is read again whose last change the read before didn't see.
@@ -108,166 +106,30 @@ pub struct Verdict {
     pub copy: Option<(TableName, CopyState)>,
 }
 
+/// What the lock protects.
 #[derive(Debug)]
-struct Range {
-    /// What isn't published; none at the end.
-    rest: Option<String>,
-    /// What isn't read, if pieces are still on their way to the publisher: none in it at the end.
-    ahead: Option<Option<String>>,
-    epoch: u32,
-    busy: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Waiting,
-    Preparing,
-    Reading,
-}
-
-#[derive(Debug)]
-struct Copy {
-    state: CopyState,
-    phase: Phase,
-    name: Option<TableName>,
-    keyed: bool,
-    merge: Merge,
-    /// Batches of this version of the watch list and later have all touches of the table.
-    generation: u64,
-    watched: bool,
-    ranges: Vec<Range>,
-    /// Keys that a reader is reading.
-    asked: HashSet<KeyHash>,
-    /// Keys whose last change no read sees yet (a commit that waits for a standby): when to look again.
-    later: HashMap<KeyHash, Instant>,
-    readings: Vec<Weak<Reading>>,
-    /// Reads that have been begun and whose snapshot isn't known yet.
-    beginning: usize,
-    last_reading: Option<Arc<Reading>>,
-    speed: Speed,
-}
-
-/// Rows a second, over the last moments.
-#[derive(Debug)]
-struct Speed {
-    since: Instant,
-    rows: u64,
-    shown: f64,
-}
-
-impl Copy {
-    fn new(state: CopyState) -> Self {
-        let speed = Speed { since: Instant::now(), rows: state.rows, shown: 0.0 };
-        Self {
-            state,
-            phase: Phase::Waiting,
-            name: None,
-            keyed: true,
-            merge: Merge::new(true),
-            generation: 0,
-            watched: false,
-            ranges: Vec::new(),
-            asked: HashSet::new(),
-            later: HashMap::new(),
-            readings: Vec::new(),
-            beginning: 0,
-            last_reading: None,
-            speed,
-        }
-    }
-
-    /// The state as a checkpoint has it.
-    fn kept(&self) -> CopyState {
-        let mut state = self.state.clone();
-        if self.phase == Phase::Reading {
-            state.ranges = Some(self.ranges.iter().filter_map(|range| range.rest.clone()).collect());
-            let rereads = self.merge.rereads();
-            state.incomplete = rereads.len() > KEPT_REREADS;
-            state.reread = if state.incomplete { Vec::new() } else { rereads.values().cloned().collect() };
-        }
-        state
-    }
-
-    fn is_current(&self, piece: &PieceOf) -> bool {
-        let same = |index: usize, epoch: u32| self.ranges.get(index).is_some_and(|range| range.epoch == epoch);
-        self.phase == Phase::Reading
-            && match &piece.part {
-                Part::Range { index, epoch } => same(*index, *epoch),
-                Part::Whole { epoch } => same(0, *epoch),
-                Part::Keys(_) => true,
-            }
-    }
-
-    fn is_done(&self) -> bool {
-        self.phase == Phase::Reading
-            && self.ranges.iter().all(|range| range.rest.is_none())
-            && self.merge.rereads().is_empty()
-            && !self.merge.is_overflown()
-    }
-
-    fn progress(&self) -> TableProgress {
-        let state = match (self.state.paused, self.phase) {
-            (true, _) => "paused",
-            (false, Phase::Reading) => "reading",
-            (false, _) => "waiting",
-        };
-        let rows = self.state.rows;
-        // what is left, by ranges where the estimate is wrong or missing
-        let left = self.ranges.iter().filter(|range| range.rest.is_some()).count();
-        let by_ranges = if self.state.planned > 0 && self.phase == Phase::Reading {
-            Some(100.0 * (self.state.planned.saturating_sub(left)) as f64 / self.state.planned as f64)
-        } else {
-            None
-        };
-        let estimate = self.state.estimate.map(|estimate| if left > 0 { estimate.max(rows + 1) } else { rows });
-        let percent = match (estimate, by_ranges) {
-            (Some(0), _) => Some(100.0),
-            (Some(estimate), _) => Some(100.0 * rows as f64 / estimate as f64),
-            (None, by_ranges) => by_ranges,
-        };
-        let speed = self.speed.shown;
-        let seconds_left = estimate
-            .filter(|_| speed >= 1.0)
-            .map(|estimate| (estimate.saturating_sub(rows) as f64 / speed).ceil() as u64);
-        TableProgress {
-            table: self.state.id.to_string(),
-            state: state.to_owned(),
-            rows,
-            bytes: self.state.bytes,
-            estimated_rows: estimate,
-            percent,
-            rows_per_second: speed,
-            seconds_left,
-            dropped: self.state.dropped,
-            reread: self.merge.rereads().len() as u64,
-            why: None,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Inner {
-    copies: Vec<Copy>,
-    tables: Tables,
-    tables_changed: bool,
+pub(super) struct Inner {
+    pub(super) copies: Vec<Copy>,
+    pub(super) tables: Tables,
+    pub(super) tables_changed: bool,
     /// Counts what a commit has to keep besides pieces.
-    version: u64,
-    committed: u64,
-    reached: Offset,
-    lag: Duration,
+    pub(super) version: u64,
+    pub(super) committed: u64,
+    pub(super) reached: Offset,
+    pub(super) lag: Duration,
     /// Copies that may be read at the same time.
-    parallelism: usize,
-    paused: bool,
+    pub(super) parallelism: usize,
+    pub(super) paused: bool,
 }
 
 /// The board of one run.
 #[derive(Debug, Clone)]
 pub struct Board {
-    inner: Arc<Mutex<Inner>>,
+    pub(super) inner: Arc<Mutex<Inner>>,
     /// Somebody may have something to do.
     pub changed: Arc<Notify>,
-    committed: watch::Sender<u64>,
-    watch: WatchList,
+    pub(super) committed: watch::Sender<u64>,
+    pub(super) watch: WatchList,
 }
 
 impl Board {
@@ -300,7 +162,7 @@ impl Board {
         board
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -754,133 +616,5 @@ impl Board {
             return Ok(());
         }
         Err(RunError::definite(format!("not every table could be copied: {}", failed.join("; "))))
-    }
-
-    // --- the operator's side
-
-    /// Waits until everything that is on the board now is committed.
-    pub async fn durable(&self) {
-        let version = self.lock().version;
-        let mut committed = self.committed.subscribe();
-        // an error means that the board is gone, and the run with it
-        let _ = committed.wait_for(|committed| *committed >= version).await;
-    }
-
-    /// Adds a copy; one of the same table that is in progress is replaced.
-    pub fn request(&self, id: TableId, filter: Option<String>, keys: Option<Vec<Literals>>) {
-        let mut inner = self.lock();
-        let mut before = inner.tables.remove(&id);
-        if let Some(place) = inner.copies.iter().position(|copy| copy.state.id == id) {
-            before = inner.copies.remove(place).state.before;
-            self.watch.set(&id, false);
-        }
-        let mut state = CopyState::new(id, filter, keys, before);
-        state.requested = true;
-        inner.copies.push(Copy::new(state));
-        inner.tables_changed = true;
-        inner.version += 1;
-        drop(inner);
-        self.changed.notify_waiters();
-    }
-
-    /// Ends copies without completing them; of one table or of all. How many.
-    pub fn cancel(&self, table: Option<&TableId>) -> usize {
-        let found: Vec<(String, Settled)> = self
-            .lock()
-            .copies
-            .iter()
-            .filter(|copy| table.is_none_or(|id| copy.state.id == *id))
-            .map(|copy| (copy.state.copy.clone(), copy.state.before.clone().unwrap_or(Settled::Cancelled)))
-            .collect();
-        for (copy, settled) in &found {
-            self.settle(copy, Some(settled.clone()));
-        }
-        found.len()
-    }
-
-    /// Pauses or resumes copies; of one table or of all. How many.
-    pub fn pause(&self, table: Option<&TableId>, paused: bool) -> usize {
-        let mut inner = self.lock();
-        inner.version += 1;
-        let mut count = 0;
-        for copy in inner.copies.iter_mut().filter(|copy| table.is_none_or(|id| copy.state.id == *id)) {
-            copy.state.paused = paused;
-            count += 1;
-        }
-        drop(inner);
-        self.changed.notify_waiters();
-        count
-    }
-
-    /// What each table is doing: those being copied first, then all others.
-    pub fn progress(&self) -> Vec<TableProgress> {
-        let inner = self.lock();
-        let settled = inner.tables.iter().map(|(id, settled)| {
-            let (state, why) = match settled {
-                Settled::Copied => ("copied", None),
-                Settled::Skipped => ("skipped", Some("streamed before copies were known".to_owned())),
-                Settled::Cancelled => ("cancelled", None),
-                Settled::Failed { why } => ("failed", Some(why.clone())),
-            };
-            TableProgress {
-                table: id.to_string(),
-                state: state.to_owned(),
-                rows: 0,
-                bytes: 0,
-                estimated_rows: None,
-                percent: None,
-                rows_per_second: 0.0,
-                seconds_left: None,
-                dropped: 0,
-                reread: 0,
-                why,
-            }
-        });
-        inner.copies.iter().map(Copy::progress).chain(settled).collect()
-    }
-
-    /// The copies that are being read.
-    pub fn reading(&self) -> Vec<TableProgress> {
-        let inner = self.lock();
-        inner.copies.iter().filter(|copy| copy.phase == Phase::Reading).map(Copy::progress).collect()
-    }
-}
-
-/// A reader leaves a range, unless it was taken from it already.
-fn release(range: Option<&mut Range>, epoch: u32, left: Option<Option<String>>) {
-    let Some(range) = range.filter(|range| range.epoch == epoch) else { return };
-    match left {
-        Some(left) => (range.busy, range.ahead) = (false, Some(left)),
-        None => read_again(Some(range)),
-    }
-}
-
-/// A reader leaves a table that is read whole, or not at all.
-fn release_whole(range: Option<&mut Range>, epoch: u32, failed: bool) {
-    let Some(range) = range.filter(|range| range.epoch == epoch) else { return };
-    if failed { read_whole_again(Some(range)) } else { (range.busy, range.ahead) = (false, Some(None)) }
-}
-
-fn read_again(range: Option<&mut Range>) {
-    if let Some(range) = range {
-        range.epoch += 1;
-        (range.busy, range.ahead) = (false, None);
-    }
-}
-
-fn read_whole_again(range: Option<&mut Range>) {
-    if let Some(range) = range {
-        range.rest = Some(String::new());
-        read_again(Some(range));
-    }
-}
-
-impl Range {
-    /// Where reading goes on.
-    fn unread(&self) -> Option<&str> {
-        match &self.ahead {
-            Some(ahead) => ahead.as_deref(),
-            None => self.rest.as_deref(),
-        }
     }
 }

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! - [`merge`]: which rows may be published, and the proof.
-//! - [`board`]: what the copies of one run are doing.
+//! - [`board`]: what the copies of one run are doing; each is a `copy`.
 //! - [`coordinator`]: the readers: which table, which range, how fast.
 //! - [`hold`]: the events of a table without a key, kept on disk until its rows are out.
 //! - [`plan`]: what a run copies. [`state`]: what a checkpoint keeps of it. [`watch`]: for which tables the encoders note keys.
@@ -19,8 +19,10 @@
 pub mod board;
 pub mod control;
 pub mod coordinator;
+mod copy;
 pub mod hold;
 pub mod merge;
+mod operator;
 pub mod plan;
 pub mod report;
 pub mod state;

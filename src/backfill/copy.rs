@@ -1,0 +1,192 @@
+//! One copy on the board: what is left of it, what is on its way, and how it is getting on.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use rowcast_core::TableName;
+use rowcast_core::backfill::Reading;
+
+use super::board::{Part, PieceOf};
+use super::control::TableProgress;
+use super::merge::{KeyHash, Merge};
+use super::state::CopyState;
+
+/// Keys to be read again that a checkpoint holds; with more, a restart reads the table from its start.
+const KEPT_REREADS: usize = 5_000;
+
+#[derive(Debug)]
+pub(super) struct Range {
+    /// What isn't published; none at the end.
+    pub(super) rest: Option<String>,
+    /// What isn't read, if pieces are still on their way to the publisher: none in it at the end.
+    pub(super) ahead: Option<Option<String>>,
+    pub(super) epoch: u32,
+    pub(super) busy: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Waiting,
+    Preparing,
+    Reading,
+}
+
+#[derive(Debug)]
+pub(super) struct Copy {
+    pub(super) state: CopyState,
+    pub(super) phase: Phase,
+    pub(super) name: Option<TableName>,
+    pub(super) keyed: bool,
+    pub(super) merge: Merge,
+    /// Batches of this version of the watch list and later have all touches of the table.
+    pub(super) generation: u64,
+    pub(super) watched: bool,
+    pub(super) ranges: Vec<Range>,
+    /// Keys that a reader is reading.
+    pub(super) asked: HashSet<KeyHash>,
+    /// Keys whose last change no read sees yet (a commit that waits for a standby): when to look again.
+    pub(super) later: HashMap<KeyHash, Instant>,
+    pub(super) readings: Vec<Weak<Reading>>,
+    /// Reads that have been begun and whose snapshot isn't known yet.
+    pub(super) beginning: usize,
+    pub(super) last_reading: Option<Arc<Reading>>,
+    pub(super) speed: Speed,
+}
+
+/// Rows a second, over the last moments.
+#[derive(Debug)]
+pub(super) struct Speed {
+    pub(super) since: Instant,
+    pub(super) rows: u64,
+    pub(super) shown: f64,
+}
+
+impl Copy {
+    pub(super) fn new(state: CopyState) -> Self {
+        let speed = Speed { since: Instant::now(), rows: state.rows, shown: 0.0 };
+        Self {
+            state,
+            phase: Phase::Waiting,
+            name: None,
+            keyed: true,
+            merge: Merge::new(true),
+            generation: 0,
+            watched: false,
+            ranges: Vec::new(),
+            asked: HashSet::new(),
+            later: HashMap::new(),
+            readings: Vec::new(),
+            beginning: 0,
+            last_reading: None,
+            speed,
+        }
+    }
+
+    /// The state as a checkpoint has it.
+    pub(super) fn kept(&self) -> CopyState {
+        let mut state = self.state.clone();
+        if self.phase == Phase::Reading {
+            state.ranges = Some(self.ranges.iter().filter_map(|range| range.rest.clone()).collect());
+            let rereads = self.merge.rereads();
+            state.incomplete = rereads.len() > KEPT_REREADS;
+            state.reread = if state.incomplete { Vec::new() } else { rereads.values().cloned().collect() };
+        }
+        state
+    }
+
+    pub(super) fn is_current(&self, piece: &PieceOf) -> bool {
+        let same = |index: usize, epoch: u32| self.ranges.get(index).is_some_and(|range| range.epoch == epoch);
+        self.phase == Phase::Reading
+            && match &piece.part {
+                Part::Range { index, epoch } => same(*index, *epoch),
+                Part::Whole { epoch } => same(0, *epoch),
+                Part::Keys(_) => true,
+            }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.phase == Phase::Reading
+            && self.ranges.iter().all(|range| range.rest.is_none())
+            && self.merge.rereads().is_empty()
+            && !self.merge.is_overflown()
+    }
+
+    pub(super) fn progress(&self) -> TableProgress {
+        let state = match (self.state.paused, self.phase) {
+            (true, _) => "paused",
+            (false, Phase::Reading) => "reading",
+            (false, _) => "waiting",
+        };
+        let rows = self.state.rows;
+        // what is left, by ranges where the estimate is wrong or missing
+        let left = self.ranges.iter().filter(|range| range.rest.is_some()).count();
+        let by_ranges = if self.state.planned > 0 && self.phase == Phase::Reading {
+            Some(100.0 * (self.state.planned.saturating_sub(left)) as f64 / self.state.planned as f64)
+        } else {
+            None
+        };
+        let estimate = self.state.estimate.map(|estimate| if left > 0 { estimate.max(rows + 1) } else { rows });
+        let percent = match (estimate, by_ranges) {
+            (Some(0), _) => Some(100.0),
+            (Some(estimate), _) => Some(100.0 * rows as f64 / estimate as f64),
+            (None, by_ranges) => by_ranges,
+        };
+        let speed = self.speed.shown;
+        let seconds_left = estimate
+            .filter(|_| speed >= 1.0)
+            .map(|estimate| (estimate.saturating_sub(rows) as f64 / speed).ceil() as u64);
+        TableProgress {
+            table: self.state.id.to_string(),
+            state: state.to_owned(),
+            rows,
+            bytes: self.state.bytes,
+            estimated_rows: estimate,
+            percent,
+            rows_per_second: speed,
+            seconds_left,
+            dropped: self.state.dropped,
+            reread: self.merge.rereads().len() as u64,
+            why: None,
+        }
+    }
+}
+
+/// A reader leaves a range, unless it was taken from it already.
+pub(super) fn release(range: Option<&mut Range>, epoch: u32, left: Option<Option<String>>) {
+    let Some(range) = range.filter(|range| range.epoch == epoch) else { return };
+    match left {
+        Some(left) => (range.busy, range.ahead) = (false, Some(left)),
+        None => read_again(Some(range)),
+    }
+}
+
+/// A reader leaves a table that is read whole, or not at all.
+pub(super) fn release_whole(range: Option<&mut Range>, epoch: u32, failed: bool) {
+    let Some(range) = range.filter(|range| range.epoch == epoch) else { return };
+    if failed { read_whole_again(Some(range)) } else { (range.busy, range.ahead) = (false, Some(None)) }
+}
+
+pub(super) fn read_again(range: Option<&mut Range>) {
+    if let Some(range) = range {
+        range.epoch += 1;
+        (range.busy, range.ahead) = (false, None);
+    }
+}
+
+pub(super) fn read_whole_again(range: Option<&mut Range>) {
+    if let Some(range) = range {
+        range.rest = Some(String::new());
+        read_again(Some(range));
+    }
+}
+
+impl Range {
+    /// Where reading goes on.
+    pub(super) fn unread(&self) -> Option<&str> {
+        match &self.ahead {
+            Some(ahead) => ahead.as_deref(),
+            None => self.rest.as_deref(),
+        }
+    }
+}

@@ -61,8 +61,8 @@ async fn a_table_added_later_is_copied_while_the_others_stream_and_a_resync_repe
             source.create_table(table, COLUMNS).await;
             fill(&source, table, 20_000).await;
         }
-        let first = Traffic::start(&source, "first", 20_000).await;
-        let second = Traffic::start(&source, "second", 20_000).await;
+        let first = Traffic::start_with(&source, "first", 20_000, Duration::from_millis(5)).await;
+        let second = Traffic::start_with(&source, "second", 20_000, Duration::from_millis(5)).await;
         let builder = source.to_kafka_with("").file("source.yaml", &source.to_kafka_yaml("first", ""));
         let mut daemon = builder.spawn();
         copied(&mut daemon, (0, 0), &source, "first").await;
@@ -85,7 +85,9 @@ async fn a_table_added_later_is_copied_while_the_others_stream_and_a_resync_repe
         for (table, copies) in [("first", 2), ("second", 1), ("third", 1)] {
             let folded = until_same(&source, table).await;
             let (most, read) = (folded.most_reads, folded.counts["r"]);
-            assert!(most <= copies && read > 15_000 * u64::from(copies), "{kind:?} {table}: {most}, {read}");
+            assert!(most <= copies && read > 1_000, "{kind:?} {table}: {most}, {read}");
+            // the writers delete as they go; where there are none every row is read, once
+            assert!(table != "third" || read == 20_000, "{kind:?}: {read}");
             assert_eq!(markers(&source, table).await, ["start", "end"].repeat(copies as usize), "{kind:?} {table}");
         }
         assert_eq!(daemon.shutdown(PATIENCE).await, 0);

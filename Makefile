@@ -8,7 +8,7 @@ ARGS ?= --workspace
 # KEEP=1 keeps the folder of servers and logs of a demo, a benchmark or a failed test run.
 KEEP ?=
 
-.PHONY: help build test demo bench fmt lint docs audit ci servers-prepare clean
+.PHONY: help build test chaos fold fuzz demo bench fmt lint docs audit ci servers-prepare clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,32 @@ build: ## the release binary, target/release/rowcast
 test: ## all tests, against real servers started for them (installs what is missing)
 	scripts/prepare.sh
 	ROWCAST_KEEP=$(KEEP) scripts/with-servers.sh $(CARGO) test $(ARGS)
+
+# The length of `make chaos`: kills per database and mode, seconds of everything at once, at half load, and beside a slow Kafka.
+KILLS ?= 1000
+CHAOS_SECONDS ?= 600
+SOAK ?= 600
+SLOW ?= 3600
+
+chaos: ## the long form of tests/chaos: kills, everything at once, half load; ROWCAST_CHAOS_SEED=... repeats a run's choices
+	scripts/prepare.sh
+	ROWCAST_CHAOS_KILLS=$(KILLS) ROWCAST_CHAOS_SECONDS=$(CHAOS_SECONDS) ROWCAST_CHAOS_SOAK=$(SOAK) ROWCAST_CHAOS_SLOW=$(SLOW) \
+	  ROWCAST_KEEP=$(KEEP) scripts/with-servers.sh $(CARGO) test --release --test chaos -- --include-ignored --nocapture --test-threads 1
+
+# Seconds of `make fold`, and the seed of its first half minute, by chance: each has the next one, and says it.
+FOLD_SECONDS ?= 600
+FOLD_SEED ?= $(shell echo $$((RANDOM * 32768 + RANDOM)))
+
+fold: ## the long form of the fold tests: tables of all three servers changed at random, against what the topics add up to; FOLD_SEED=... repeats
+	scripts/prepare.sh
+	ROWCAST_FOLD_SECONDS=$(FOLD_SECONDS) ROWCAST_FOLD_SEED=$(FOLD_SEED) ROWCAST_KEEP=$(KEEP) \
+	  scripts/with-servers.sh $(CARGO) test --test postgres --test mysql fold:: -- --nocapture --test-threads 1
+
+# Seconds per target of `make fuzz`.
+FUZZ_SECONDS ?= 60
+
+fuzz: ## what reads bytes of the servers, against bytes that none sends (a nightly compiler and cargo-fuzz)
+	FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
 
 demo: ## two databases, Kafka and the daemon between them, killed and counted; KEEP=1 leaves it up
 	@KEEP="$(KEEP)" CARGO="$(CARGO)" scripts/demo.sh

@@ -44,4 +44,12 @@ if [ ${#packages[@]} -gt 0 ]; then
 fi
 command -v cargo >/dev/null 2>&1 || die "no cargo: install Rust (rustup.rs), at least the version in Cargo.toml"
 
-if [ "${1:-}" != build ]; then "$here/servers.sh" prepare; fi
+if [ "${1:-}" != build ]; then
+  "$here/servers.sh" prepare
+  # the tests of failover need slots that standbys keep a copy of: PostgreSQL 17
+  ROWCAST_PG_SUITE=trixie "$here/servers.sh" prepare pg
+  # the test of the login by parsec needs a server that has it: MariaDB 11.8
+  ROWCAST_MARIADB_SUITE=trixie "$here/servers.sh" prepare mariadb
+  # the test of clocks that jump
+  "$here/servers.sh" faketime >/dev/null
+fi

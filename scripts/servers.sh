@@ -11,11 +11,12 @@
 #   servers.sh status DIR                          name, process id and state of each
 #   servers.sh sql DIR pg|mysql|mariadb ARG...     the administrator's client
 #   servers.sh kafka DIR CLASS ARG...              one of Kafka's tools
+#   servers.sh faketime                            unpacks libfaketime, and prints where it is
 #
-# NAME is pg, mysql, mariadb or kafka; no name means all. Works as root (the servers then run as an unprivileged user) and
+# NAME is pg, mysql, mariadb or kafka; no name means all of these. By name only: pgbouncer (in front of this folder's pg), kafka_secure (TLS, SASL, ACLs), and kafka1, kafka2 and kafka3, the brokers of a cluster. Works as root (the servers then run as an unprivileged user) and
 # as an ordinary user. Settings: ROWCAST_CACHE (downloads; default .cache in the repository), ROWCAST_START_TIMEOUT,
-# ROWCAST_PG_SUITE, ROWCAST_MYSQL_SUITE, ROWCAST_MARIADB_SUITE, ROWCAST_DEBIAN_MIRROR, ROWCAST_KAFKA_VERSION,
-# ROWCAST_KAFKA_HEAP (-Xmx512m), ROWCAST_KAFKA_JVM, and more server settings in ROWCAST_PG_CONF, ROWCAST_MYSQL_CONF, ROWCAST_MARIADB_CONF, ROWCAST_KAFKA_CONF.
+# ROWCAST_PG_SUITE (trixie: PostgreSQL 17, sid: 18), ROWCAST_PG_PRIMARY (the port of a server to follow as a standby), ROWCAST_MYSQL_SUITE, ROWCAST_MYSQL_KEYRING (1: binary logs can be encrypted), ROWCAST_MARIADB_SUITE, ROWCAST_DEBIAN_MIRROR, ROWCAST_KAFKA_VERSION,
+# ROWCAST_KAFKA_HEAP (-Xmx512m), ROWCAST_KAFKA_JVM, ROWCAST_KAFKA_PROXY (a port that a second listener advertises), and more server settings in ROWCAST_PG_CONF, ROWCAST_MYSQL_CONF, ROWCAST_MARIADB_CONF, ROWCAST_KAFKA_CONF.
 # shellcheck disable=SC2034 # the parts use the variables
 set -euo pipefail
 umask 022
@@ -23,7 +24,9 @@ SELF=$(readlink -f "${BASH_SOURCE[0]}")
 HERE=$(dirname "$SELF")
 REPO=$(dirname "$HERE")
 ALL=(pg mysql mariadb kafka)
-for part in common debian postgres mysql kafka; do
+# Those that are only started by name, too.
+EVERY=("${ALL[@]}" pgbouncer kafka_secure kafka1 kafka2 kafka3)
+for part in common debian postgres pgbouncer mysql kafka kafka_secure cluster faketime; do
   # shellcheck source=/dev/null
   . "$HERE/servers/$part.sh"
 done
@@ -33,7 +36,7 @@ usage() { sed -n '2,/^# shellcheck/{/^# shellcheck/d;s/^# \{0,1\}//;p}' "$SELF" 
 known() { # NAME...
   local n
   for n in "$@"; do
-    case " ${ALL[*]} " in *" $n "*) ;; *) die "unknown server $n: one of ${ALL[*]}" ;; esac
+    case " ${EVERY[*]} " in *" $n "*) ;; *) die "unknown server $n: one of ${EVERY[*]}" ;; esac
   done
 }
 
@@ -59,7 +62,7 @@ here() { # DIR   it must exist
 
 present() { # names of the servers that have data in $DIR
   local n
-  for n in "${ALL[@]}"; do if [ -e "$DIR/$n/env" ]; then echo "$n"; fi; done
+  for n in "${EVERY[@]}"; do if [ -e "$DIR/$n/env" ]; then echo "$n"; fi; done
 }
 
 start_one() { # NAME
@@ -85,7 +88,7 @@ start_one() { # NAME
       rm -rf "${DIR:?}/$name"
     done
   fi
-  say "$name: ready on 127.0.0.1:$(sed -n "s/^[A-Z]*_PORT='\(.*\)'/\1/p" "$DIR/$name/env"), $(( ($(date +%s%N) - started) / 1000000 )) ms"
+  say "$name: ready on 127.0.0.1:$(sed -n "s/^[A-Z0-9_]*_PORT='\(.*\)'/\1/p" "$DIR/$name/env"), $(( ($(date +%s%N) - started) / 1000000 )) ms"
 }
 
 failed() { # NAME
@@ -156,9 +159,10 @@ start() {
   [ "${#DIR}" -le 80 ] || die "the path $DIR is too long for sockets"
   chmod 755 "$DIR"
   as_user test -x "$DIR" || die "the user $RUN_USER can't reach $DIR: choose a folder that everybody may enter"
-  trap 'for n in "${ALL[@]}"; do kill_one "$n"; done; exit 130' INT TERM HUP
+  trap 'for n in "${EVERY[@]}"; do kill_one "$n"; done; exit 130' INT TERM HUP
   if [ -n "$watched" ]; then watch_in_background "$watched"; fi
   make_tls "$DIR/tls"
+  cluster_plan "$@"
   in_parallel start_one "$@"
   if [ -n "$FAILED" ]; then
     in_parallel kill_one "$@"
@@ -203,7 +207,7 @@ watch() { # PID
 
 discard() {
   local n
-  for n in "${ALL[@]}"; do kill_one "$n"; done
+  for n in "${EVERY[@]}"; do kill_one "$n"; done
   rm -rf "$DIR"
 }
 
@@ -264,6 +268,7 @@ case $command in
     shift
     kafka_run -XX:TieredStopAtLevel=1 "$@"
     ;;
+  faketime) faketime_library ;;
   watch)
     pid=$1
     here "$2"

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rowcast_core::SourceError;
+use rowcast_core::{ErrorClass, SourceError};
 
 /// What the supervisor does about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub enum RunErrorClass {
     Transient,
     /// Needs an operator: stop this source.
     Definite,
+    /// Changes are lost to the stream: stop this source, or copy its tables again (`on_gap`).
+    Gap,
     /// Another producer took the source's transactional id: nothing more is published or confirmed. Opening the sink again
     /// reads who owns the source now, and is refused if that is another process.
     Fenced,
@@ -38,6 +40,11 @@ impl RunError {
         Self { class: RunErrorClass::Definite, message: message.into() }
     }
 
+    /// Changes are lost to the stream.
+    pub fn gap(message: impl Into<String>) -> Self {
+        Self { class: RunErrorClass::Gap, message: message.into() }
+    }
+
     /// Another process has taken over.
     pub fn fenced(message: impl Into<String>) -> Self {
         Self { class: RunErrorClass::Fenced, message: message.into() }
@@ -46,7 +53,11 @@ impl RunError {
 
 impl From<SourceError> for RunError {
     fn from(error: SourceError) -> Self {
-        let class = if error.is_transient() { RunErrorClass::Transient } else { RunErrorClass::Definite };
+        let class = match error.class() {
+            ErrorClass::Transient => RunErrorClass::Transient,
+            ErrorClass::Definite => RunErrorClass::Definite,
+            ErrorClass::Gap => RunErrorClass::Gap,
+        };
         Self { class, message: error.to_string() }
     }
 }

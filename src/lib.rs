@@ -2,11 +2,13 @@
 //!
 //! This is the daemon's own library, made for its binary and its tests; see `ARCHITECTURE.md` for the plan of the house.
 
+pub mod admin;
 pub mod backfill;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod fail;
 pub mod format;
 pub mod logging;
 pub mod pipeline;

@@ -38,9 +38,88 @@ pub fn message_topic(name: &str) -> String {
     format!("rowcast.message.{name}")
 }
 
+/// The topic of what could not be delivered of a source's events.
+pub fn dead_letter_topic(name: &str) -> String {
+    format!("rowcast.dead_letter.{name}")
+}
+
 /// The topic of a source's table schemas.
 pub fn schema_topic(name: &str) -> String {
     format!("rowcast.schema.{name}")
+}
+
+/// Whether a topic of this name may hold events of the source called `name`: whether some table's would. True for some topics of
+/// others, since a template such as `{table}` says little.
+pub fn may_hold(template: &TopicTemplate, name: &str, topic: &str) -> bool {
+    let cut = topic.len() == LONGEST_TOPIC
+        && topic.get(LONGEST_TOPIC - 17..).is_some_and(|end| {
+            let hash = end.strip_prefix('-').unwrap_or_default();
+            !hash.is_empty() && hash.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+        });
+    let whole = reached(template, name, topic.as_bytes()).whole;
+    let begun = || topic.get(..LONGEST_TOPIC - 17).is_some_and(|start| reached(template, name, start.as_bytes()).begun);
+    whole || (cut && begun())
+}
+
+struct Reached {
+    /// The text is a whole topic.
+    whole: bool,
+    /// The text is how a topic may begin.
+    begun: bool,
+}
+
+/// Runs all ways to read `text` as the template's parts side by side: `ends` are the places that the parts so far may end at.
+fn reached(template: &TopicTemplate, name: &str, text: &[u8]) -> Reached {
+    let mut ends = vec![0];
+    let mut begun = false;
+    for part in template.parts() {
+        let mut next = Vec::new();
+        for start in ends {
+            let rest = text.get(start..).unwrap_or_default();
+            let literal = match part {
+                TopicPart::Literal(literal) => literal,
+                TopicPart::Name => name,
+                TopicPart::Database | TopicPart::Schema | TopicPart::Table => {
+                    let (lengths, open) = escaped_lengths(rest);
+                    begun |= open;
+                    next.extend(lengths.into_iter().map(|length| start + length));
+                    continue;
+                }
+            };
+            begun |= literal.as_bytes().starts_with(rest);
+            if rest.starts_with(literal.as_bytes()) {
+                next.push(start + literal.len());
+            }
+        }
+        next.sort_unstable();
+        next.dedup();
+        ends = next;
+    }
+    Reached { whole: ends.contains(&text.len()), begun }
+}
+
+/// The lengths of the beginnings of `text` that [`escape`] may have written, and whether all of it is how such a text may begin.
+fn escaped_lengths(text: &[u8]) -> (Vec<usize>, bool) {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let (mut lengths, mut at) = (vec![0], 0);
+    while let Some(&byte) = text.get(at) {
+        // an `x` behind a `_` is an escape's, always: a name's own `_` is escaped there
+        at += match (byte, text.get(at + 1)) {
+            (b'_', Some(b'x')) => {
+                // a name may end with the `_`, and the template go on with an `x`
+                lengths.push(at + 1);
+                match text.get(at + 2..at + 5) {
+                    Some([high, low, b'_']) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => 5,
+                    Some(_) => return (lengths, false),
+                    None => return (lengths, true),
+                }
+            }
+            _ if plain(byte) => 1,
+            _ => return (lengths, false),
+        };
+        lengths.push(at);
+    }
+    (lengths, true)
 }
 
 /// Every byte outside `[A-Za-z0-9_-]` becomes `_xHH_`. A `_` that stands before an `x` is escaped as well, so that `_x` in a
@@ -57,7 +136,8 @@ fn escape(topic: &mut String, name: &str) {
     }
 }
 
-fn fnv1a(text: &str) -> u64 {
+/// FNV-1a of a text, 64 bits (<http://www.isthe.com/chongo/tech/comp/fnv/>): the same in every run.
+pub fn fnv1a(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
@@ -96,6 +176,38 @@ mod tests {
                 assert!(topics.insert(topic.clone()), "{topic} twice");
             }
         }
+    }
+
+    #[test]
+    fn every_topic_of_a_template_is_recognised_and_others_are_not() {
+        let odd =
+            ["a.b", "a_b", "_x", "x", "_", "a_x2E_b", "ä", "a b", "-", "\"", "order_items", &"ö".repeat(60), "_xA"];
+        for text in ["{name}.{schema}.{table}", "x{table}x", "{schema}{table}", "{table}", "all", "{db}x2E_{name}"] {
+            let template = TopicTemplate::parse(text).unwrap();
+            for schema in odd {
+                for name in odd {
+                    let topic = topic(&template, "shop", &table(schema, name));
+                    assert!(may_hold(&template, "shop", &topic), "{text}: {topic}");
+                }
+            }
+        }
+        let template = TopicTemplate::parse("{name}.{schema}.{table}").unwrap();
+        for topic in [
+            "shop.a",
+            "shop.a.b.c",
+            "shops.a.b",
+            "shop.a.b_x2",
+            "shop.a._xZZ_",
+            "rowcast.checkpoint.shop",
+            "",
+            &"a".repeat(249),
+        ] {
+            assert!(!may_hold(&template, "shop", topic), "{topic}");
+        }
+        assert!(!may_hold(&TopicTemplate::parse("all").unwrap(), "shop", "alles"));
+        let long = format!("shop.{}-0123456789abcdef", "a".repeat(227));
+        assert!(may_hold(&template, "shop", &long), "cut before its table");
+        assert!(!may_hold(&template, "stock", &long));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Exactly once: a reader of committed records sees every change once and in order, whatever happens to the daemon.
+//! Exactly once: processes that are replaced, transactions that are published in parts. Kills are in `tests/chaos/`, what breaks
+//! around the daemon in `tests/faults/`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,116 +11,10 @@
 
 mod support;
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::collections::HashSet;
 
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
-use serde_json::Value as Json;
-use support::daemon::Daemon;
-use support::source::{Kind, PATIENCE, Source, Writer, wait_until_streaming};
-use support::{Servers, eventually, kafka};
-
-const KILLS: usize = 20;
-const COUNTERS: u64 = 8;
-
-/// Counts counters up in transactions of one to four rows, with an inserted and deleted row now and then, until told to stop.
-/// Returns the number of row changes.
-async fn count_up(mut writer: Writer, seed: u64, stop: Arc<AtomicBool>) -> usize {
-    let mut random = StdRng::seed_from_u64(seed);
-    let (mut changes, mut next) = (0, 1000);
-    while !stop.load(Ordering::Relaxed) {
-        let rows = random.random_range(1..=4);
-        let mut statements: Vec<String> = (0..rows)
-            .map(|_| {
-                let id = random.random_range(1..=COUNTERS);
-                format!("update counters set version = version + 1 where id = {id}")
-            })
-            .collect();
-        changes += rows;
-        if random.random_ratio(1, 5) {
-            next += 1;
-            statements.push(format!("insert into counters values ({next}, 1)"));
-            statements.push(format!("delete from counters where id = {next}"));
-            changes += 2;
-        }
-        writer.transaction(&statements).await;
-        tokio::time::sleep(Duration::from_millis(random.random_range(0..4))).await;
-    }
-    changes
-}
-
-/// Every change once, each counter's versions without gap, repeat or step back, every transaction whole.
-fn check(events: &[Json], changes: usize) {
-    let mut ids = HashSet::new();
-    let mut versions: BTreeMap<u64, u64> = BTreeMap::new();
-    let mut transactions: BTreeMap<String, HashSet<u64>> = BTreeMap::new();
-    for event in events {
-        assert!(ids.insert(event["id"].as_str().unwrap().to_owned()), "twice: {event}");
-        let place = &event["source"];
-        let rows = transactions.entry(place["tx"].as_str().unwrap().to_owned()).or_default();
-        rows.insert(place["seq"].as_u64().unwrap());
-        if event["op"] == "d" {
-            continue;
-        }
-        let id = event["after"]["id"].as_u64().unwrap();
-        let version = event["after"]["version"].as_u64().unwrap();
-        let before = versions.insert(id, version).unwrap_or(0);
-        assert_eq!(version, before + 1, "counter {id} stepped from {before} to {version}");
-    }
-    for (transaction, rows) in transactions {
-        assert_eq!((1..=rows.len() as u64).collect::<HashSet<_>>(), rows, "transaction {transaction} is not whole");
-    }
-    assert_eq!(events.len(), changes + COUNTERS as usize, "events for the changes made");
-}
-
-async fn nothing_is_lost_or_repeated_when_killed(kind: Kind) {
-    let seed = rand::rng().random();
-    println!("seed {seed}");
-    let mut random = StdRng::seed_from_u64(seed);
-    let source = Source::create(kind, "kill").await;
-    source.create_table("counters", "id bigint primary key, version bigint not null").await;
-    let mut daemon = source.to_kafka().spawn();
-    wait_until_streaming(&mut daemon).await;
-    for id in 1..=COUNTERS {
-        source.exec(&format!("insert into counters values ({id}, 1)")).await;
-    }
-    let stop = Arc::new(AtomicBool::new(false));
-    let writing = tokio::spawn(count_up(Writer::of(&source).await, seed, Arc::clone(&stop)));
-    for _ in 0..KILLS {
-        // from the middle of its start to well into the traffic
-        tokio::time::sleep(Duration::from_millis(random.random_range(100..1500))).await;
-        daemon.kill9();
-        daemon.start();
-    }
-    let mark = daemon.mark();
-    stop.store(true, Ordering::Relaxed);
-    let changes = writing.await.unwrap();
-    let expected = changes + COUNTERS as usize;
-    let events = source.wait_for_events("counters", expected).await;
-    check(&events, changes);
-    // what the last daemon does when it is stopped in good order adds nothing
-    assert_eq!(daemon.shutdown(PATIENCE).await, 0, "{}", &daemon.stderr()[mark.1..]);
-    assert_eq!(source.events("counters").await.len(), expected);
-    println!("{}: {KILLS} kills, {expected} events, none lost, none repeated", kind.name());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn postgres_loses_and_repeats_nothing_when_killed_in_mid_traffic() {
-    nothing_is_lost_or_repeated_when_killed(Kind::Postgres).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn mysql_loses_and_repeats_nothing_when_killed_in_mid_traffic() {
-    nothing_is_lost_or_repeated_when_killed(Kind::Mysql).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn mariadb_loses_and_repeats_nothing_when_killed_in_mid_traffic() {
-    nothing_is_lost_or_repeated_when_killed(Kind::Mariadb).await;
-}
+use support::eventually;
+use support::source::{Kind, PATIENCE, Source, wait_until_streaming};
 
 /// A process that was suspended, replaced, and wakes up.
 async fn a_zombie_publishes_nothing(kind: Kind) {
@@ -226,43 +121,4 @@ async fn a_cut_database_connection_is_made_again_without_a_repeat() {
         daemon.wait_for_log_since(mark, "streaming: ", PATIENCE).await;
     }
     assert_eq!(source.events("counters").await.len(), 5);
-}
-
-/// The broker is killed below a running daemon and comes back: what was in flight is decided by the checkpoint that is read.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_is_killed_and_comes_back_leaves_no_gap_and_no_repeat() {
-    let servers = Servers::private(&["kafka"]);
-    let source = Source::create(Kind::Postgres, "broker").await;
-    source.create_table("counters", "id bigint primary key, version bigint not null").await;
-    let sink = format!("sink: {{ type: kafka, brokers: \"{}\" }}\nbackfill: never\n", servers.brokers());
-    let mut daemon =
-        Daemon::command().file("source.yaml", &(source.yaml("*") + &sink)).args(&["run", "source.yaml"]).spawn();
-    wait_until_streaming(&mut daemon).await;
-    for id in 1..=COUNTERS {
-        source.exec(&format!("insert into counters values ({id}, 1)")).await;
-    }
-    let stop = Arc::new(AtomicBool::new(false));
-    let writing = tokio::spawn(count_up(Writer::of(&source).await, 7, Arc::clone(&stop)));
-    let topic = source.topic("counters");
-    let read = || async {
-        let records = kafka::read(servers.brokers(), &topic, true).await;
-        records.iter().filter(|record| record.value.is_some()).map(|record| record.json()).collect::<Vec<Json>>()
-    };
-    for _ in 0..2 {
-        let seen = read().await.len();
-        eventually(PATIENCE, "traffic", || async { if read().await.len() > seen + 50 { Ok(()) } else { Err(seen) } })
-            .await;
-        servers.kill("kafka");
-        servers.start("kafka");
-    }
-    stop.store(true, Ordering::Relaxed);
-    let changes = writing.await.unwrap();
-    let expected = changes + COUNTERS as usize;
-    let events = eventually(PATIENCE, "all events", || async {
-        let events = read().await;
-        if events.len() >= expected { Ok(events) } else { Err(events.len()) }
-    })
-    .await;
-    check(&events, changes);
-    assert_eq!(daemon.shutdown(PATIENCE).await, 0);
 }

@@ -1,7 +1,12 @@
 //! What the benchmarks share: the table and its rows, processes and what they cost, a table of figures.
 
+// each benchmark uses a part of it
+#![allow(dead_code)]
+
 #[path = "../../tests/support/mod.rs"]
 pub mod support;
+
+pub mod stream;
 
 use std::io::{Read, Seek};
 use std::process::{Command, Stdio};
@@ -101,7 +106,8 @@ pub async fn fill(source: &Source, table: &str, rows: u64) {
     }
 }
 
-fn mysql_row(n: u64) -> String {
+/// Values of one row of [`COLUMNS`].
+pub fn mysql_row(n: u64) -> String {
     format!(
         "({n},{},'status-{}',{}.{:02},'2026-11-22 10:00:00' + interval {} second,{},'{:032x}{:032x}tail',{}/7e0,\
          '2026-01-01' + interval {} day,'{{\"n\": {n}, \"tag\": \"t{}\"}}')",

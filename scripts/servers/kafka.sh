@@ -60,6 +60,17 @@ broker.session.timeout.ms=3000
 CONF
 }
 
+# A second listener, which advertises another port than its own: that of a proxy through which a test's daemon comes. Settings
+# that come twice in a file of properties count as they stand last.
+kafka_proxied() { # PORT CONTROLLER_PORT PROXIED_PORT ADVERTISED_PORT
+  cat <<CONF
+listeners=PLAINTEXT://127.0.0.1:$1,CONTROLLER://127.0.0.1:$2,PROXIED://127.0.0.1:$3
+advertised.listeners=PLAINTEXT://127.0.0.1:$1,PROXIED://127.0.0.1:$4
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+CONF
+}
+
 kafka_log4j() {
   cat <<'CONF'
 rootLogger.level = warn
@@ -104,15 +115,16 @@ kafka_initialise() { # FOLDER
   mv "$d/fresh" "$d/data"
 }
 
-kafka_ports() { echo 2; }
+kafka_ports() { if [ -n "${ROWCAST_KAFKA_PROXY:-}" ]; then echo 3; else echo 2; fi; }
 
-kafka_setup() { # PORT CONTROLLER_PORT
+kafka_setup() { # PORT CONTROLLER_PORT [PROXIED_PORT]
   local d=$DIR/kafka id
   cp -a --reflink=auto "$(kafka_template)/data" "$d/data"
   id=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')
   sed -i "s/^cluster.id=.*/cluster.id=${id/#-/A}/" "$d/data/meta.properties"
   own "$d/data"
   kafka_properties "$d" "$1" "$2" >"$d/server.properties"
+  if [ -n "${ROWCAST_KAFKA_PROXY:-}" ]; then kafka_proxied "$1" "$2" "$3" "$ROWCAST_KAFKA_PROXY" >>"$d/server.properties"; fi
   local setting
   for setting in ${ROWCAST_KAFKA_CONF:-}; do echo "$setting" >>"$d/server.properties"; done
   kafka_log4j >"$d/log4j2.properties"
@@ -120,6 +132,7 @@ kafka_setup() { # PORT CONTROLLER_PORT
     env_line KAFKA_BROKERS "127.0.0.1:$1"
     env_line KAFKA_PORT "$1"
     env_line KAFKA_DATA "$d/data"
+    if [ -n "${ROWCAST_KAFKA_PROXY:-}" ]; then env_line KAFKA_PROXIED_PORT "$3"; fi
     env_line KAFKA_CP "$CACHE/kafka-$KAFKA_VERSION/lib/*"
   } >"$d/env"
 }

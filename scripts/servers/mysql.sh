@@ -87,6 +87,21 @@ mariadb_initialise() { # FOLDER
   if grep -qF '[ERROR]' "$1/log"; then log_tail "$1/log"; die "mariadb-install-db failed"; fi
 }
 
+# MySQL looks for the list of its keyring components beside its own program, and for their settings beside the plugins: a program that
+# says it is elsewhere, and a folder with links.
+mysql_keyring() { # FOLDER
+  local r k=$1/keyring
+  r=$(my_root mysql)
+  mkdir -p "$k/plugins" "$k/keys"
+  ln -s "$r"/usr/lib/mysql/plugin/*.so "$k/plugins/"
+  sed "s#^here=.*#here=$r/usr/sbin#; s#--argv0 \"\$here/mysqld\"#--argv0 \"$k/mysqld\"#" "$r/usr/sbin/mysqld" >"$k/mysqld"
+  chmod 755 "$k/mysqld"
+  echo '{"components": "file://component_keyring_file"}' >"$k/mysqld.my"
+  echo "{\"path\": \"$k/keys/keyring\", \"read_only\": false}" >"$k/plugins/component_keyring_file.cnf"
+  own "$k/keys"
+  sed -i "1s#.*#$k/mysqld#; s#^--plugin-dir=.*#--plugin-dir=$k/plugins#" "$1/command"
+}
+
 my_setup() { # mysql|mariadb PORT
   local kind=$1 d=$DIR/$1 r upper=${1^^} tool=mysql places
   [ "$kind" = mysql ] || tool=mariadb
@@ -112,6 +127,7 @@ my_setup() { # mysql|mariadb PORT
     # shellcheck disable=SC2086
     [ -z "${!more:-}" ] || printf '%s\n' ${!more}
   } >"$d/command"
+  [ "$kind" = mariadb ] || [ -z "${ROWCAST_MYSQL_KEYRING:-}" ] || mysql_keyring "$d"
   {
     env_line "${upper}_HOST" 127.0.0.1
     env_line "${upper}_PORT" "$2"

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# PostgreSQL: the machine's newest installed one (13 or later), else this suite's, unpacked. ROWCAST_PG_SUITE=trixie or sid
-# unpacks that Debian suite's instead.
+# PostgreSQL: the machine's newest installed one (13 or later), else this suite's, unpacked. ROWCAST_PG_SUITE=trixie
+# (PostgreSQL 17) or sid (18) unpacks that Debian suite's instead.
 
 PG_SCRIPT=${BASH_SOURCE[0]}
 
@@ -69,10 +69,31 @@ SQL
 
 pg_ports() { echo 1; }
 
+# The data of a running server, which this one then follows.
+pg_follow() { # FOLDER PRIMARY_PORT
+  PGPASSWORD=postgrespw as_user "$(pg_bin)/pg_basebackup" -h 127.0.0.1 -p "$2" -U postgres -D "$1/data" -X stream -c fast -C -S standby \
+    >"$1/log" 2>&1 || { log_tail "$1/log"; die "cannot copy the server on port $2"; }
+  : >"$1/data/standby.signal"
+  own "$1/data/standby.signal"
+}
+
+pg_follow_settings() { # PRIMARY_PORT MAJOR
+  cat <<CONF
+primary_conninfo = 'host=127.0.0.1 port=$1 user=postgres password=postgrespw dbname=postgres'
+primary_slot_name = 'standby'
+hot_standby_feedback = on
+CONF
+  if [ "$2" -ge 17 ]; then echo 'sync_replication_slots = on'; fi
+}
+
 pg_setup() { # PORT
   local d=$DIR/pg bin
   bin=$(pg_bin)
-  cp -a --reflink=auto "$(pg_template)/data" "$d/data"
+  if [ -n "${ROWCAST_PG_PRIMARY:-}" ]; then
+    pg_follow "$d" "$ROWCAST_PG_PRIMARY"
+  else
+    cp -a --reflink=auto "$(pg_template)/data" "$d/data"
+  fi
   cat >"$d/data/rowcast.conf" <<CONF
 listen_addresses = '127.0.0.1'
 port = $1
@@ -93,6 +114,7 @@ ssl_cert_file = '$DIR/tls/server.crt'
 ssl_key_file = '$DIR/tls/server.key'
 log_line_prefix = '%m [%p] %q%u@%d %a '
 CONF
+  if [ -n "${ROWCAST_PG_PRIMARY:-}" ]; then pg_follow_settings "$ROWCAST_PG_PRIMARY" "$(cat "$d/data/PG_VERSION")" >>"$d/data/rowcast.conf"; fi
   # A user's own settings go behind ours: ROWCAST_PG_CONF="wal_sender_timeout=5s max_slot_wal_keep_size=64MB"
   local setting
   for setting in ${ROWCAST_PG_CONF:-}; do printf "%s = '%s'\n" "${setting%%=*}" "${setting#*=}" >>"$d/data/rowcast.conf"; done

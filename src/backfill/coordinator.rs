@@ -13,8 +13,9 @@ use rowcast_core::{Offset, Source};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::answer;
 use super::board::{Board, Part, PieceOf, Work};
-use super::control::{Answer, Asked, Command};
+use super::control::Asked;
 use super::merge::{KeyHash, Literals};
 use super::report;
 use super::state::{CopyState, Settled, TableId};
@@ -23,6 +24,7 @@ use crate::error::RunError;
 use crate::format::json::{ReadText, SourceNames};
 use crate::logging;
 use crate::pipeline::{Encoded, Encoder};
+use crate::route;
 
 /// How long a chunk should take.
 const CHUNK: Duration = Duration::from_secs(1);
@@ -100,7 +102,7 @@ pub fn start<S: Source>(
         };
         tasks.spawn(it.work(Arc::clone(source), stop.clone()));
     }
-    tasks.spawn(answer(readers.clone(), asked));
+    tasks.spawn(answer::answer(readers.clone(), asked));
     tasks.spawn(tell(readers.clone()));
     tasks
 }
@@ -372,6 +374,7 @@ impl Reader {
         let whole = matches!(part, Part::Whole { .. });
         // the last piece is known only when the next one is asked for
         let mut previous: Option<Piece> = None;
+        let mut paid = 0;
         loop {
             let piece = reader.next().await?;
             let last = piece.is_none();
@@ -392,8 +395,12 @@ impl Reader {
                 if !go_on {
                     break;
                 }
-                if whole && !board.goes_on(&copy.copy, part) {
-                    break;
+                if whole {
+                    self.keep_pace(count.saturating_sub(paid)).await;
+                    paid = count;
+                    if !board.goes_on(&copy.copy, part) {
+                        break;
+                    }
                 }
             }
             if last {
@@ -405,10 +412,7 @@ impl Reader {
     }
 
     fn text(&self, copy: &CopyState, reading: &Reading, from: &str) -> ReadText {
-        let seed = [copy.copy.as_str(), from].concat();
-        let hash = seed
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let hash = route::fnv1a(&[copy.copy.as_str(), from].concat());
         ReadText::new(&self.shared.names, &reading.pos, reading.now_us, &format!("r{hash:016x}"))
     }
 
@@ -473,6 +477,13 @@ impl Reader {
         }
     }
 
+    /// Waits as long as so many rows, which are read already, may take.
+    async fn keep_pace(&self, rows: u64) {
+        while let Some(free_at) = self.book(rows, false).await {
+            tokio::time::sleep_until(free_at).await;
+        }
+    }
+
     /// Counts rows against the limit of rows a second; or, unless they are `urgent`, says from when on they may be read.
     async fn book(&self, rows: u64, urgent: bool) -> Option<tokio::time::Instant> {
         let per_second = self.shared.config.rows_per_second?;
@@ -501,76 +512,6 @@ impl Work {
             Work::Prepare(copy) | Work::Range { copy, .. } | Work::Keys { copy, .. } | Work::Whole { copy, .. } => copy,
         }
     }
-}
-
-/// Answers an operator's requests.
-async fn answer(readers: Readers, mut asked: mpsc::Receiver<Asked>) {
-    while let Some(Asked { command, answer }) = asked.recv().await {
-        let board = &readers.board;
-        let result = match command {
-            Command::Status => Ok(Answer::Status(board.progress())),
-            Command::Backfill { qualifier, table, filter, keys } => {
-                let id = TableId { qualifier, table };
-                if !readers.captured.contains(&id) {
-                    let what = format!(
-                        "{id} isn't captured: it wasn't there when the source started, or `source.tables` doesn't name it"
-                    );
-                    let _ = answer.send(Err(what));
-                    continue;
-                }
-                let literals = keys.map(|keys| {
-                    keys.into_iter()
-                        .map(|key| key.iter().map(|text| quoted(text, readers.names.kind)).collect())
-                        .collect()
-                });
-                tracing::info!(source = readers.names.name, table = %id, "a copy was asked for");
-                board.request(id.clone(), filter, literals);
-                durable(&readers).await.map(|()| {
-                    Answer::Done(format!("{id}: the copy is asked for and will be made, also across restarts"))
-                })
-            }
-            Command::Cancel { table } => change(&readers, table, "cancelled", Board::cancel).await,
-            Command::Pause { table } => change(&readers, table, "paused", |board, id| board.pause(id, true)).await,
-            Command::Resume { table } => change(&readers, table, "resumed", |board, id| board.pause(id, false)).await,
-        };
-        // whoever asked may have gone
-        let _ = answer.send(result);
-    }
-    std::future::pending().await
-}
-
-async fn change(
-    readers: &Readers,
-    table: Option<(String, String)>,
-    done: &str,
-    act: impl FnOnce(&Board, Option<&TableId>) -> usize,
-) -> Result<Answer, String> {
-    let id = table.map(|(qualifier, table)| TableId { qualifier, table });
-    match (act(&readers.board, id.as_ref()), &id) {
-        (0, Some(id)) => Err(format!("{id} isn't being copied")),
-        (0, None) => Err("no table is being copied".to_owned()),
-        (count, _) => {
-            durable(readers).await?;
-            let what = id.map_or_else(|| format!("{count} tables"), |id| id.to_string());
-            tracing::info!(source = readers.names.name, tables = what, "copying {done}");
-            Ok(Answer::Done(format!("{what}: {done}")))
-        }
-    }
-}
-
-/// Waits until what is on the board is in a checkpoint.
-async fn durable(readers: &Readers) -> Result<(), String> {
-    let _ = readers.pieces.send(Message::Look).await;
-    match tokio::time::timeout(Duration::from_secs(8), readers.board.durable()).await {
-        Ok(()) => Ok(()),
-        Err(_) => Err("noted, but not yet in a checkpoint: the sink doesn't answer; see the daemon's log".to_owned()),
-    }
-}
-
-/// A text as a literal of SQL; in MySQL and MariaDB a backslash is an escape.
-fn quoted(text: &str, kind: &str) -> String {
-    let text = if kind == "postgres" { text.to_owned() } else { text.replace('\\', "\\\\") };
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// Tells how the copies are getting on: in the log, and below it on a terminal.

@@ -7,10 +7,10 @@ use std::time::Instant;
 use rowcast_core::TableName;
 use rowcast_core::backfill::Reading;
 
-use super::board::{Part, PieceOf};
+use super::board::Part;
 use super::control::TableProgress;
 use super::merge::{KeyHash, Merge};
-use super::state::CopyState;
+use super::state::{CopyState, Settled};
 
 /// Keys to be read again that a checkpoint holds; with more, a restart reads the table from its start.
 const KEPT_REREADS: usize = 5_000;
@@ -30,6 +30,17 @@ pub(super) enum Phase {
     Waiting,
     Preparing,
     Reading,
+    /// It ends without being complete: the events that were held for it are published first.
+    Ending,
+}
+
+/// What follows a copy that ends without being complete.
+#[derive(Debug, Clone)]
+pub(super) struct Ending {
+    /// What becomes of the table; none if it is gone.
+    pub(super) settled: Option<Settled>,
+    /// The copy that takes its place.
+    pub(super) next: Option<CopyState>,
 }
 
 #[derive(Debug)]
@@ -52,6 +63,8 @@ pub(super) struct Copy {
     pub(super) beginning: usize,
     pub(super) last_reading: Option<Arc<Reading>>,
     pub(super) speed: Speed,
+    /// In [`Phase::Ending`].
+    pub(super) ending: Option<Ending>,
 }
 
 /// Rows a second, over the last moments.
@@ -80,6 +93,7 @@ impl Copy {
             beginning: 0,
             last_reading: None,
             speed,
+            ending: None,
         }
     }
 
@@ -95,14 +109,32 @@ impl Copy {
         state
     }
 
-    pub(super) fn is_current(&self, piece: &PieceOf) -> bool {
+    /// Whether a part still counts: its range wasn't taken up again since it was taken.
+    pub(super) fn is_current(&self, part: &Part) -> bool {
         let same = |index: usize, epoch: u32| self.ranges.get(index).is_some_and(|range| range.epoch == epoch);
         self.phase == Phase::Reading
-            && match &piece.part {
+            && match part {
                 Part::Range { index, epoch } => same(*index, *epoch),
                 Part::Whole { epoch } => same(0, *epoch),
                 Part::Keys(_) => true,
             }
+    }
+
+    /// The ranges mean nothing any more: the copy begins anew, behind another look at what must be visible to it.
+    pub(super) fn start_over(&mut self) {
+        self.state.start_over();
+        self.merge.restart();
+        self.ranges.clear();
+        self.asked.clear();
+        self.later.clear();
+        if self.phase != Phase::Ending {
+            self.phase = Phase::Waiting;
+        }
+    }
+
+    /// Whether events of its table may be held for it.
+    pub(super) fn holds(&self) -> bool {
+        !self.keyed && self.watched
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -113,9 +145,10 @@ impl Copy {
     }
 
     pub(super) fn progress(&self) -> TableProgress {
-        let state = match (self.state.paused, self.phase) {
+        let state = match (self.state.paused && self.phase != Phase::Ending, self.phase) {
             (true, _) => "paused",
             (false, Phase::Reading) => "reading",
+            (false, Phase::Ending) => "ending",
             (false, _) => "waiting",
         };
         let rows = self.state.rows;
@@ -161,23 +194,10 @@ pub(super) fn release(range: Option<&mut Range>, epoch: u32, left: Option<Option
     }
 }
 
-/// A reader leaves a table that is read whole, or not at all.
-pub(super) fn release_whole(range: Option<&mut Range>, epoch: u32, failed: bool) {
-    let Some(range) = range.filter(|range| range.epoch == epoch) else { return };
-    if failed { read_whole_again(Some(range)) } else { (range.busy, range.ahead) = (false, Some(None)) }
-}
-
 pub(super) fn read_again(range: Option<&mut Range>) {
     if let Some(range) = range {
         range.epoch += 1;
         (range.busy, range.ahead) = (false, None);
-    }
-}
-
-pub(super) fn read_whole_again(range: Option<&mut Range>) {
-    if let Some(range) = range {
-        range.rest = Some(String::new());
-        read_again(Some(range));
     }
 }
 

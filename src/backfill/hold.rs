@@ -34,6 +34,8 @@ pub struct Hold {
     destinations: Vec<Arc<Destination>>,
     /// Number of the transaction in progress.
     current: u64,
+    /// Transactions before this one are seen by the read that counts.
+    covered: u64,
     /// The transaction in progress has an event here.
     touched: bool,
     /// Transactions whose sight isn't final.
@@ -59,6 +61,7 @@ impl Hold {
             replayed: 0,
             destinations: Vec::new(),
             current: 0,
+            covered: 0,
             touched: false,
             undecided: Vec::new(),
             seen: HashSet::new(),
@@ -112,6 +115,20 @@ impl Hold {
         self.current += 1;
     }
 
+    /// The copy began anew: its next read sees all that was held until now.
+    pub fn cover(&mut self) {
+        self.covered = self.current;
+        self.undecided.retain(|(number, ..)| *number >= self.current);
+        self.seen.clear();
+        self.reading = None;
+    }
+
+    /// The copy won't be completed: nothing that was held is in its rows, as far as anybody can rely on them.
+    pub fn give_up(&mut self) {
+        self.covered = 0;
+        self.seen.clear();
+    }
+
     /// The stream has passed the bound of the read of which this is the first piece to be published. False if nobody can tell
     /// whether it sees one of the transactions here: then it must be read again.
     pub fn decide(&mut self, reading: &Arc<Reading>) -> bool {
@@ -163,7 +180,7 @@ impl Hold {
         let (number, flags, destination, key, value) = (field(), field(), field(), field() as usize, field() as usize);
         let at = self.replayed + HEAD as u64;
         self.replayed = at + (key + value) as u64;
-        if self.seen.contains(&number) {
+        if number < self.covered || self.seen.contains(&number) {
             return Ok(());
         }
         let start = out.buf.len();
@@ -250,6 +267,33 @@ mod tests {
         hold.push(&encoded, encoded.records.first().unwrap()).unwrap();
         hold.commit(&transaction(4), Offset { file: 0, byte: 40 });
         assert_eq!(all(&mut hold), ["later"]);
+    }
+
+    #[test]
+    fn a_copy_that_begins_anew_sees_all_that_was_held_until_then_and_one_that_ends_gives_all_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = |hold: &mut Hold, xid: u32| {
+            let encoded = event(&format!("event {xid}"));
+            hold.push(&encoded, encoded.records.first().unwrap()).unwrap();
+            hold.commit(&transaction(xid), Offset { file: 0, byte: u64::from(xid) * 10 });
+        };
+        for (given_up, expected) in
+            [(false, ["event 4"].as_slice()), (true, &["event 1", "event 2", "event 3", "event 4"])]
+        {
+            let mut hold = Hold::new(folder.path()).unwrap();
+            held(&mut hold, 1);
+            assert!(hold.decide(&reading(1)));
+            held(&mut hold, 2);
+            // the read failed; the next one begins behind the second transaction and sees the third
+            hold.cover();
+            held(&mut hold, 3);
+            held(&mut hold, 4);
+            assert!(hold.decide(&reading(4)));
+            if given_up {
+                hold.give_up();
+            }
+            assert_eq!(all(&mut hold), expected);
+        }
     }
 
     #[test]

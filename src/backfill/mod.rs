@@ -10,20 +10,25 @@
 //! ```
 //!
 //! - [`merge`]: which rows may be published, and the proof.
-//! - [`board`]: what the copies of one run are doing; each is a `copy`.
+//! - [`board`]: what the copies of one run are doing; each is a `copy`. `taking`, `judging` and `operator` are its sides: the
+//!   readers', the publisher's, the operator's. `stopped`: tables that can't be followed.
 //! - [`coordinator`]: the readers: which table, which range, how fast.
 //! - [`hold`]: the events of a table without a key, kept on disk until its rows are out.
 //! - [`plan`]: what a run copies. [`state`]: what a checkpoint keeps of it. [`watch`]: for which tables the encoders note keys.
 //! - [`control`]: what an operator asks for. [`report`]: what he is told.
 
+mod answer;
 pub mod board;
 pub mod control;
 pub mod coordinator;
 mod copy;
 pub mod hold;
+mod judging;
 pub mod merge;
 mod operator;
 pub mod plan;
 pub mod report;
 pub mod state;
+mod stopped;
+mod taking;
 pub mod watch;

@@ -2,7 +2,7 @@
 
 use super::board::Board;
 use super::control::TableProgress;
-use super::copy::{Copy, Phase};
+use super::copy::{Copy, Ending, Phase};
 use super::merge::Literals;
 use super::state::{CopyState, Settled, TableId};
 
@@ -15,21 +15,40 @@ impl Board {
         let _ = committed.wait_for(|committed| *committed >= version).await;
     }
 
-    /// Adds a copy; one of the same table that is in progress is replaced.
-    pub fn request(&self, id: TableId, filter: Option<String>, keys: Option<Vec<Literals>>) {
+    /// Adds a copy; one of the whole table replaces one of the same table that is in progress.
+    ///
+    /// # Errors
+    /// If a part is asked for while the table is being copied: what is in progress would be lost.
+    pub fn request(&self, id: TableId, filter: Option<String>, keys: Option<Vec<Literals>>) -> Result<(), String> {
         let mut inner = self.lock();
-        let mut before = inner.tables.remove(&id);
-        if let Some(place) = inner.copies.iter().position(|copy| copy.state.id == id) {
-            before = inner.copies.remove(place).state.before;
-            self.watch.set(&id, false);
+        let place = inner.copies.iter().position(|copy| copy.state.id == id);
+        let stopped = matches!(inner.tables.get(&id), Some(Settled::Stopped { .. }));
+        if stopped && (filter.is_some() || keys.is_some()) {
+            return Err(format!(
+                "{id} can't be followed, and what was published of it is void: ask for the whole table"
+            ));
         }
-        let mut state = CopyState::new(id, filter, keys, before);
-        state.requested = true;
-        inner.copies.push(Copy::new(state));
-        inner.tables_changed = true;
-        inner.version += 1;
+        if place.is_some() && (filter.is_some() || keys.is_some()) {
+            return Err(format!("{id} is being copied: ask for a part of it when that is done, or cancel it first"));
+        }
+        let running = place.and_then(|place| inner.copies.get(place));
+        let void = stopped || running.is_some_and(|copy| copy.state.void);
+        let before = match running {
+            Some(copy) if !stopped => copy.state.before.clone(),
+            _ => inner.tables.get(&id).cloned(),
+        };
+        let mut state = CopyState::new(id.clone(), filter, keys, before);
+        (state.requested, state.void) = (true, void);
+        match place {
+            Some(place) => self.end(&mut inner, place, Ending { settled: None, next: Some(state) }),
+            None => {
+                inner.copies.push(Copy::new(state));
+                inner.set_table(&id, None);
+            }
+        }
         drop(inner);
         self.changed.notify_waiters();
+        Ok(())
     }
 
     /// Ends copies without completing them; of one table or of all. How many.
@@ -61,6 +80,11 @@ impl Board {
         count
     }
 
+    /// How many tables' copies aren't complete.
+    pub fn left(&self) -> usize {
+        self.lock().copies.len()
+    }
+
     /// What each table is doing: those being copied first, then all others.
     pub fn progress(&self) -> Vec<TableProgress> {
         let inner = self.lock();
@@ -70,6 +94,7 @@ impl Board {
                 Settled::Skipped => ("skipped", Some("streamed before copies were known".to_owned())),
                 Settled::Cancelled => ("cancelled", None),
                 Settled::Failed { why } => ("failed", Some(why.clone())),
+                Settled::Stopped { why } => ("stopped", Some(why.clone())),
             };
             TableProgress {
                 table: id.to_string(),

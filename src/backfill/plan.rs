@@ -20,11 +20,11 @@ pub struct Start {
 /// Decides it. `captured` are the tables that are there and captured now.
 ///
 /// A table that isn't captured any more is forgotten, so that it is copied again when it comes back. One that could not be copied is
-/// tried again. A checkpoint of version 1 that has a position knows no tables: they streamed before there were copies, and go on.
+/// tried again; one that can't be followed stays stopped until an operator asks for a copy. A checkpoint of version 1 that has a position knows no tables: they streamed before there were copies, and go on.
 pub fn start(checkpoint: Option<&Checkpoint>, config: &BackfillConfig, captured: &[TableId]) -> Start {
     let mut it = Start::default();
     match checkpoint.and_then(|checkpoint| checkpoint.tables.clone()) {
-        Some(tables) => it.tables = tables,
+        Some(tables) => it.tables = Tables::clone(&tables),
         None if position(checkpoint).is_some() && !captured.is_empty() => {
             it.tables = captured.iter().map(|id| (id.clone(), Settled::Skipped)).collect();
             it.notes.push(
@@ -36,9 +36,17 @@ pub fn start(checkpoint: Option<&Checkpoint>, config: &BackfillConfig, captured:
         None => {}
     }
     it.tables.retain(|id, settled| captured.contains(id) && !matches!(settled, Settled::Failed { .. }));
+    it.notes.extend(it.tables.iter().filter_map(|(id, settled)| match settled {
+        Settled::Stopped { why } => Some(format!("{id} stays stopped: {why}")),
+        _ => None,
+    }));
     let never = config.mode == BackfillMode::Never;
     let kept = checkpoint.map_or(&[][..], |checkpoint| &checkpoint.copies).iter();
-    it.copies = kept.filter(|copy| captured.contains(&copy.id) && (copy.requested || !never)).cloned().collect();
+    let stopped = |id: &TableId| matches!(it.tables.get(id), Some(Settled::Stopped { .. }));
+    it.copies = kept
+        .filter(|copy| captured.contains(&copy.id) && (copy.requested || !never) && !stopped(&copy.id))
+        .cloned()
+        .collect();
     if never {
         return it;
     }
@@ -57,6 +65,21 @@ pub fn start(checkpoint: Option<&Checkpoint>, config: &BackfillConfig, captured:
         }
     }
     it
+}
+
+/// What a run copies that begins behind a gap: every captured table, whatever was done of it before, and also if `backfill` says
+/// never or names some only.
+pub fn anew(config: &BackfillConfig, captured: &[TableId]) -> Start {
+    let filter = |id: &TableId| {
+        let listed = config.tables.iter().flatten().find(|it| it.qualifier == id.qualifier && it.table == id.table);
+        listed.and_then(|it| it.filter.clone())
+    };
+    let copy = |id: &TableId| {
+        let filter = filter(id);
+        // a copy that was asked for goes on in later runs also if `backfill` says never
+        CopyState { requested: filter.is_none(), ..CopyState::new(id.clone(), filter, None, None) }
+    };
+    Start { copies: captured.iter().map(copy).collect(), ..Start::default() }
 }
 
 fn position(checkpoint: Option<&Checkpoint>) -> Option<&Position> {
@@ -89,7 +112,7 @@ mod tests {
 
     fn checkpoint(tables: Option<Tables>) -> Checkpoint {
         let position = Some(Position::boundary(LogPosition::Lsn(Lsn(1))));
-        Checkpoint { position, tables, ..Checkpoint::claim("shop", "a") }
+        Checkpoint { position, tables: tables.map(std::sync::Arc::new), ..Checkpoint::claim("shop", "a") }
     }
 
     #[test]
@@ -116,6 +139,23 @@ mod tests {
         let it = start(Some(&known), &config(BackfillMode::Initial), &ids(&["bad", "b"]));
         assert_eq!((copied(&it), it.copies[0].rows), (vec!["b", "bad"], 7));
         assert!(start(Some(&known), &config(BackfillMode::Never), &ids(&["bad", "b"])).copies.is_empty());
+    }
+
+    #[test]
+    fn a_stopped_table_stays_stopped() {
+        let stopped = Settled::Stopped { why: "x".into() };
+        let mut known = checkpoint(Some(Tables::from([(id("bad"), stopped.clone())])));
+        known.copies.push(CopyState::new(id("bad"), None, None, None));
+        let it = start(Some(&known), &config(BackfillMode::Initial), &ids(&["bad"]));
+        assert_eq!((copied(&it).len(), it.tables.get(&id("bad"))), (0, Some(&stopped)));
+    }
+
+    #[test]
+    fn behind_a_gap_everything_is_copied_again() {
+        let it = anew(&config(BackfillMode::Never), &ids(&["a", "b"]));
+        assert_eq!((copied(&it), it.tables.len()), (vec!["a", "b"], 0));
+        let known = Checkpoint { copies: it.copies, ..checkpoint(Some(it.tables)) };
+        assert_eq!(copied(&start(Some(&known), &config(BackfillMode::Never), &ids(&["a", "b"]))), ["a", "b"]);
     }
 
     #[test]

@@ -138,7 +138,7 @@ pub fn table(tables: &[TableProgress]) -> String {
 }
 
 /// 1,234,567
-fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -160,7 +160,7 @@ fn rate(rows: f64) -> String {
 }
 
 /// Three digits at least count: 999 B, 1.2 GB, 310 MB.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     let mut units = ["kB", "MB", "GB", "TB", "PB", "EB"].into_iter();
     if bytes < 1000 {
@@ -182,7 +182,8 @@ fn share(percent: f64) -> String {
     format!("{:.1} %", (shown * 10.0).floor() / 10.0)
 }
 
-fn time(seconds: u64) -> String {
+/// 44 s, 3 min 05 s, 2 h 10 min, 4 days.
+pub(crate) fn time(seconds: u64) -> String {
     match seconds {
         0..=99 => format!("{seconds} s"),
         100..=5_999 => format!("{} min {:02} s", seconds / 60, seconds % 60),
@@ -191,7 +192,8 @@ fn time(seconds: u64) -> String {
     }
 }
 
-fn clean(text: &str) -> String {
+/// Without what a terminal would obey.
+pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 

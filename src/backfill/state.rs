@@ -52,6 +52,11 @@ pub enum Settled {
         /// The reason and the repair.
         why: String,
     },
+    /// Its changes can't be followed: none of its events is published until a copy was asked for.
+    Stopped {
+        /// From where on, the reason and the repair.
+        why: String,
+    },
 }
 
 /// Tables that aren't being copied. A captured table that is in neither list is copied at the next start, if the configuration
@@ -87,6 +92,10 @@ pub struct CopyState {
     /// The start marker was published.
     #[serde(default)]
     pub announced: bool,
+    /// What was published of the table before is void, and that isn't said yet: until then it isn't read, and none of the table's
+    /// events is published.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub void: bool,
     /// An operator paused it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
@@ -126,6 +135,7 @@ impl CopyState {
             reread: Vec::new(),
             incomplete: false,
             announced: false,
+            void: false,
             paused: false,
             before,
             requested: false,

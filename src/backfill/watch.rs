@@ -72,6 +72,12 @@ impl KeyHasher {
         };
         half(&self.0) << 64 | half(&self.1)
     }
+
+    /// The hash of a key by the literals of its columns.
+    pub fn of_literals(&self, literals: &[String]) -> KeyHash {
+        let text: String = literals.iter().flat_map(|literal| [literal.as_str(), "\0"]).collect();
+        self.hash(text.as_bytes())
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::Checkpoint;
 use crate::error::RunError;
+use crate::fail;
 
 /// Whether the disk is full, which may pass.
 pub(crate) fn no_room(error: &std::io::Error) -> bool {
@@ -83,6 +84,7 @@ impl CheckpointFile {
         let mut file = File::create(&self.beside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
+        fail::point("file.written");
         std::fs::rename(&self.beside, &self.path)?;
         File::open(&self.folder)?.sync_all()
     }

@@ -5,16 +5,23 @@
 //! beside a sink without transactions ([`mod@file`]). Copies of tables in progress are part of it; the list of all other tables,
 //! which changes seldom, is a record of its own in Kafka, so that a commit's cost doesn't grow with the number of tables.
 //!
+//! What is kept of the tables' columns is in more such records ([`schemas`]).
+//!
 //! A record of a newer version, of another source or that isn't a checkpoint at all is refused, never guessed at.
 
 pub mod file;
 pub mod kafka;
+mod schemas;
 
-use rowcast_core::{Inside, LogPosition, Position};
+use std::sync::Arc;
+
+use rowcast_core::{Inside, LogPosition, Position, Prepared};
 use serde::{Deserialize, Serialize};
 
 use crate::backfill::state::{CopyState, StoredTable, StoredTables, Tables};
 use crate::error::RunError;
+use crate::pipeline::Schemas;
+use schemas::StoredSchema;
 
 /// Version of the record's form. Version 1 knew no copies of tables.
 const VERSION: u32 = 2;
@@ -33,10 +40,17 @@ pub struct Checkpoint {
     /// The process that wrote it: told by this, an older process that wakes up knows that it was replaced, before it touches
     /// anything.
     pub owner: String,
+    /// Counts the processes that have owned the source. Where nothing fences, a process that was replaced may still write its older
+    /// position behind its successor's: the record with the highest generation counts, not the last one.
+    pub generation: u64,
     /// Copies of tables in progress.
     pub copies: Vec<CopyState>,
     /// All tables that were copied or otherwise settled; none in a checkpoint of version 1.
-    pub tables: Option<Tables>,
+    pub tables: Option<Arc<Tables>>,
+    /// What the connector has kept of the tables' columns.
+    pub schemas: Arc<Schemas>,
+    /// The template of the topics that events went to last; none for sinks without topics.
+    pub topic: Option<String>,
 }
 
 /// The record as JSON.
@@ -48,11 +62,25 @@ struct Stored {
     identity: Option<String>,
     position: Option<StoredPosition>,
     owner: String,
+    #[serde(default)]
+    generation: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    topic: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     copies: Vec<CopyState>,
     /// In a file, where there is one record for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tables: Option<Vec<StoredTable>>,
+    /// Records beside this one that hold what is kept of the tables' columns; see [`schemas`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    schema_records: usize,
+    /// The same, in a file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    schemas: Vec<StoredSchema>,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -60,12 +88,54 @@ struct StoredPosition {
     kind: String,
     log: String,
     inside: Option<StoredInside>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timeline: Option<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    prepared: Vec<StoredPrepared>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct StoredInside {
     transaction: String,
     rows: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    commit_us: Option<i64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredPrepared {
+    name: String,
+    pos: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+}
+
+impl StoredPosition {
+    fn new(position: &Position) -> Self {
+        let inside = position.inside.clone();
+        let prepared = position.prepared.iter().cloned();
+        Self {
+            kind: position.log.kind().to_owned(),
+            log: position.log.to_string(),
+            inside: inside.map(|Inside { transaction, rows, commit_us }| StoredInside { transaction, rows, commit_us }),
+            timeline: position.timeline,
+            prepared: prepared.map(|Prepared { name, pos, from }| StoredPrepared { name, pos, from }).collect(),
+        }
+    }
+
+    fn position(self) -> Result<Position, rowcast_core::PositionError> {
+        let prepared = self.prepared.into_iter();
+        Ok(Position {
+            log: LogPosition::parse(&self.kind, &self.log)?,
+            inside: self.inside.map(|StoredInside { transaction, rows, commit_us }| Inside {
+                transaction,
+                rows,
+                commit_us,
+            }),
+            timeline: self.timeline,
+            prepared: prepared.map(|StoredPrepared { name, pos, from }| Prepared { name, pos, from }).collect(),
+        })
+    }
 }
 
 /// Only the version, to refuse a newer record before its other fields are looked at.
@@ -83,21 +153,27 @@ impl Checkpoint {
             identity: None,
             position: None,
             owner: owner.to_owned(),
+            generation: 0,
             copies: Vec::new(),
-            tables: Some(Tables::new()),
+            tables: Some(Arc::default()),
+            schemas: Arc::default(),
+            topic: None,
         }
     }
 
-    /// The record's bytes, with the list of tables if it is to stand in it.
+    /// The generation of a record; none if it isn't one.
+    pub fn generation_of(bytes: &[u8]) -> Option<u64> {
+        #[derive(Deserialize)]
+        struct Generation {
+            #[serde(default)]
+            generation: u64,
+        }
+        serde_json::from_slice::<Generation>(bytes).ok().map(|it| it.generation)
+    }
+
+    /// The record's bytes, with the lists of tables and schemas if they are to stand in it.
     pub fn to_bytes(&self, with_tables: bool) -> Vec<u8> {
-        let position = self.position.as_ref().map(|position| StoredPosition {
-            kind: position.log.kind().to_owned(),
-            log: position.log.to_string(),
-            inside: position
-                .inside
-                .as_ref()
-                .map(|inside| StoredInside { transaction: inside.transaction.clone(), rows: inside.rows }),
-        });
+        let position = self.position.as_ref().map(StoredPosition::new);
         let stored = Stored {
             version: VERSION,
             source: self.source.clone(),
@@ -105,8 +181,12 @@ impl Checkpoint {
             identity: self.identity.clone(),
             position,
             owner: self.owner.clone(),
+            generation: self.generation,
+            topic: self.topic.clone(),
             copies: self.copies.clone(),
-            tables: if with_tables { self.tables.as_ref().map(stored) } else { None },
+            tables: if with_tables { self.tables.as_deref().map(stored) } else { None },
+            schema_records: if with_tables { 0 } else { schemas::records(&self.schemas) },
+            schemas: if with_tables { schemas::stored(&self.schemas) } else { Vec::new() },
         };
         // a struct of strings and numbers always serializes
         serde_json::to_vec(&stored).unwrap_or_default()
@@ -123,27 +203,25 @@ impl Checkpoint {
         if stored.source != source {
             return Err(belongs_to_another(place, &stored.source, source));
         }
-        let position = match stored.position {
-            None => None,
-            Some(position) => Some(Position {
-                log: LogPosition::parse(&position.kind, &position.log).map_err(|error| damaged(error.to_string()))?,
-                inside: position.inside.map(|inside| Inside { transaction: inside.transaction, rows: inside.rows }),
-            }),
-        };
+        let position = stored.position.map(StoredPosition::position).transpose();
+        let position = position.map_err(|error| damaged(error.to_string()))?;
         Ok(Self {
             source: stored.source,
             kind: stored.kind,
             identity: stored.identity,
             position,
             owner: stored.owner,
+            generation: stored.generation,
+            topic: stored.topic,
             copies: stored.copies,
-            tables: stored.tables.map(listed),
+            tables: stored.tables.map(listed).map(Arc::new),
+            schemas: Arc::new(schemas::read(stored.schemas)),
         })
     }
 
     /// The record of the settled tables; none if they aren't known.
     pub fn tables_to_bytes(&self) -> Option<Vec<u8>> {
-        let tables = stored(self.tables.as_ref()?);
+        let tables = stored(self.tables.as_deref()?);
         let record = StoredTables { version: VERSION, source: self.source.clone(), tables };
         Some(serde_json::to_vec(&record).unwrap_or_default())
     }
@@ -158,17 +236,18 @@ impl Checkpoint {
         if record.source != self.source {
             return Err(belongs_to_another(place, &record.source, &self.source));
         }
-        self.tables = Some(listed(record.tables));
+        self.tables = Some(Arc::new(listed(record.tables)));
         Ok(())
     }
 
-    /// Refuses to go on with a server that isn't the one this checkpoint is about.
+    /// Refuses to go on with a server of another kind than the one that this checkpoint is about. Whether it is the same server is
+    /// judged by the connector, before it changes anything there.
     ///
     /// # Errors
     /// Definite, naming both.
     pub fn check_server(&self, kind: &str, identity: Option<&str>) -> Result<(), RunError> {
         let differs = |ours: Option<&str>, theirs: Option<&str>| matches!((ours, theirs), (Some(a), Some(b)) if a != b);
-        if differs(self.kind.as_deref(), Some(kind)) || differs(self.identity.as_deref(), identity) {
+        if differs(self.kind.as_deref(), Some(kind)) {
             let name = |kind: Option<&str>, identity: Option<&str>| {
                 format!("{} {}", kind.unwrap_or("?"), identity.unwrap_or("")).trim_end().to_owned()
             };
@@ -186,8 +265,8 @@ impl Checkpoint {
 
 fn damaged(place: &str, what: &str) -> RunError {
     RunError::definite(format!(
-        "the checkpoint in {place} can't be read: {what}; repair: restore it, or remove it to start from now (changes in between \
-         are then not published)"
+        "the checkpoint in {place} can't be read: {what}; repair: restore it, or remove it and set `on_gap: backfill` to \
+         copy all tables again"
     ))
 }
 
@@ -234,11 +313,26 @@ mod tests {
             identity: Some("7391".into()),
             position: Some(Position {
                 log: LogPosition::Lsn(Lsn(0x16B_3748)),
-                inside: Some(Inside { transaction: "0/16B3800".into(), rows: 5 }),
+                inside: Some(Inside { transaction: "0/16B3800".into(), rows: 5, commit_us: Some(7) }),
+                timeline: Some(2),
+                prepared: vec![Prepared {
+                    name: "X'61',X'',1".into(),
+                    pos: "0-1-7".into(),
+                    from: Some("0-1-6".into()),
+                }],
             }),
             owner: "a".into(),
+            generation: 4,
+            topic: Some("{name}.{table}".into()),
             copies: vec![CopyState::new(orders(), None, None, None)],
-            tables: Some(Tables::from([(orders(), Settled::Failed { why: "x".into() })])),
+            tables: Some(Arc::new(Tables::from([(orders(), Settled::Failed { why: "x".into() })]))),
+            schemas: Arc::new(schemas::read(vec![StoredSchema {
+                db: "shop".into(),
+                schema: Some("public".into()),
+                table: "or.ders".into(),
+                from: "0/5".into(),
+                text: "[]".into(),
+            }])),
         }
     }
 
@@ -249,6 +343,7 @@ mod tests {
             let mut read = Checkpoint::from_bytes(&written.to_bytes(false), "shop", "here").unwrap();
             assert_eq!(read.tables, None);
             read.take_tables(&written.tables_to_bytes().unwrap(), "here").unwrap();
+            read.take_schemas(&written.schemas_to_bytes(), "here").unwrap();
             assert_eq!(read, written);
         }
     }
@@ -280,8 +375,9 @@ mod tests {
     #[test]
     fn another_server_under_the_same_name_is_refused() {
         assert!(checkpoint().check_server("postgres", Some("7391")).is_ok());
-        assert!(checkpoint().check_server("postgres", Some("7392")).unwrap_err().message.contains("7391"));
-        assert!(checkpoint().check_server("mysql", None).is_err());
+        // the connector's matter
+        assert!(checkpoint().check_server("postgres", Some("7392")).is_ok());
+        assert!(checkpoint().check_server("mysql", None).unwrap_err().message.contains("7391"));
         assert!(Checkpoint::claim("shop", "b").check_server("mysql", None).is_ok());
     }
 }

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::backfill::{self, BackfillArgs};
+use super::drop::{self, DropArgs};
+use super::status::{self, StatusArgs};
+use super::tail::{self, TailArgs};
 use crate::config::{Environment, LogFormat, LoggingConfig, Request, SinkOverride, parse_level};
 
 const EXAMPLES: &str = "\
@@ -12,7 +15,10 @@ Examples:
   rowcast run config/sources/shop-postgres.yaml --to stdout   see events as lines, no Kafka needed
   rowcast run config                                          all sources of a folder
   rowcast check-config config                                 find mistakes, show what is in effect
+  rowcast status                                              what a running daemon is doing, and how far behind it is
   rowcast backfill shop public.orders                         copy a table again, beside the stream
+  rowcast tail shop config --from 10m                         see what is in Kafka
+  rowcast drop shop config                                    remove slot and publication of a source that is given up
   ROWCAST__SINK__BROKERS=kafka:9092 rowcast run config        override a key for all sources
 
 Files:
@@ -77,7 +83,16 @@ pub enum Command {
     /// Ask a running daemon to copy a table, and how its copies are getting on
     #[command(after_help = backfill::EXAMPLES)]
     Backfill(BackfillArgs),
-    /// Ask a running daemon's status file whether all sources are streaming: exit code 0 if so, else 1
+    /// Print a source's committed events from Kafka, as lines
+    #[command(after_help = tail::EXAMPLES)]
+    Tail(TailArgs),
+    /// Remove a PostgreSQL source's slot and publication from the server
+    #[command(after_help = drop::EXAMPLES)]
+    Drop(DropArgs),
+    /// Ask a running daemon what its sources are doing, and how far behind they are: exit code 0 if all work, else 1
+    #[command(after_help = status::EXAMPLES)]
+    Status(StatusArgs),
+    /// Ask a running daemon's status file whether all sources work: exit code 0 if so, else 1
     Health(HealthArgs),
 }
 
@@ -204,6 +219,9 @@ mod tests {
             &["rowcast", "run", "--help"],
             &["rowcast", "check-config", "--help"],
             &["rowcast", "backfill", "--help"],
+            &["rowcast", "drop", "--help"],
+            &["rowcast", "tail", "--help"],
+            &["rowcast", "status", "--help"],
         ] {
             let help = Cli::try_parse_from(arguments).unwrap_err();
             assert_eq!(help.exit_code(), 0);

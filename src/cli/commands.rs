@@ -11,13 +11,17 @@ use tokio::sync::watch;
 
 use super::args::{CheckConfigArgs, Cli, Command, HealthArgs, RunArgs};
 use super::backfill::backfill;
+use super::drop::drop;
+use super::limits;
+use super::status::status;
+use super::tail::tail;
 use crate::config::{self, Environment, Loaded, SinkConfig, SinkOverride};
 use crate::sink::kafka::check_properties;
-use crate::status::{self, Status};
-use crate::{logging, supervisor};
+use crate::status::{FILE_VARIABLE, Status, file};
+use crate::{admin, logging, supervisor};
 
 pub(super) const FAILED: u8 = 1;
-const CONFIGURATION: u8 = 2;
+pub(super) const CONFIGURATION: u8 = 2;
 /// After a request to stop: how long until the process ends whatever its sources do.
 const LONGEST_STOP: Duration = Duration::from_secs(20);
 
@@ -32,6 +36,9 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run(&cli, args, &runtime),
         Command::CheckConfig(args) => check_config(args, &runtime),
         Command::Backfill(args) => backfill(args, &runtime),
+        Command::Tail(args) => tail(args, &runtime),
+        Command::Drop(args) => drop(args, &runtime),
+        Command::Status(args) => status(args, &runtime),
         Command::Health(args) => health(args),
     };
     // blocking calls of a source that didn't end in time must not keep the process
@@ -62,6 +69,7 @@ fn run(cli: &Cli, args: &RunArgs, runtime: &tokio::runtime::Runtime) -> ExitCode
     if let Err(message) = check_kafka(&loaded, runtime) {
         return complain(CONFIGURATION, format_args!("{message}"));
     }
+    limits::raise_descriptors(loaded.sources.len());
     let aside = args.to == Some(SinkOverride::Stdout);
     let ended = runtime.block_on(until_stopped(loaded, aside));
     logging::set_status_line(None);
@@ -75,7 +83,20 @@ async fn until_stopped(loaded: Loaded, aside: bool) -> supervisor::Ended {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), sources = loaded.sources.len(), "rowcast starts");
     let (stop, stopping) = watch::channel(false);
     let status = Status::default();
-    if let Some(file) = std::env::var_os(status::FILE_VARIABLE) {
+    supervisor::register(&loaded.sources, &status);
+    // a look aside is no daemon that anybody would ask
+    let listener = if aside { Ok(None) } else { admin::listen(&loaded.shared.admin).await };
+    match listener {
+        Ok(Some(listener)) => {
+            tokio::spawn(admin::serve(listener, status.clone()));
+        }
+        Ok(None) => {}
+        Err(error) => {
+            tracing::error!("{error}");
+            return supervisor::Ended::Failed;
+        }
+    }
+    if let Some(file) = std::env::var_os(FILE_VARIABLE) {
         tokio::spawn(status.clone().keep_file(file.into()));
     }
     let mut sources = tokio::spawn(supervisor::run(loaded.sources, aside, status, stopping));
@@ -141,7 +162,7 @@ fn check_config(args: &CheckConfigArgs, runtime: &tokio::runtime::Runtime) -> Ex
 }
 
 fn health(args: &HealthArgs) -> ExitCode {
-    match status::read(&args.file) {
+    match file::read(&args.file) {
         Ok((lines, true)) => complain(0, format_args!("{}", lines.join("\n"))),
         Ok((lines, false)) if lines.is_empty() => complain(FAILED, format_args!("no source has started yet")),
         Ok((lines, false)) => complain(FAILED, format_args!("{}", lines.join("\n"))),

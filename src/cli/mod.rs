@@ -3,5 +3,10 @@
 pub mod args;
 pub mod backfill;
 mod commands;
+mod drop;
+mod limits;
+mod named;
+mod status;
+mod tail;
 
 pub use commands::main;

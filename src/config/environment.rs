@@ -1,8 +1,8 @@
 //! The process environment: `${NAME}` look-ups, and the overrides `ROWCAST__SECTION__KEY=value`.
 //!
 //! The name of an override is the key's path in capitals with `__` between the parts: `ROWCAST__SINK__BROKERS`,
-//! `ROWCAST__SOURCE__TLS__MODE`. In the free keys below `sink.properties` every `_` stands for a dot, since librdkafka's
-//! names have dots and no underscores: `ROWCAST__SINK__PROPERTIES__COMPRESSION_TYPE` is `compression.type`. Lists are
+//! `ROWCAST__SOURCE__TLS__MODE`. In the free keys below `sink.properties` and `sink.topics.config` every `_` stands for a dot,
+//! since Kafka's names have dots and no underscores: `ROWCAST__SINK__PROPERTIES__COMPRESSION_TYPE` is `compression.type`. Lists are
 //! separated by commas. Values are text, never guessed into numbers. `ROWCAST__BACKFILL` is the short form of a section, as
 //! in a file: a word, or tables separated by commas.
 //!
@@ -19,7 +19,8 @@ use super::keys::{self, KEYS, Key, Shape};
 use super::suggest::nearest;
 
 const PREFIX: &str = "ROWCAST__";
-const PROPERTIES: &str = "sink.properties";
+/// The keys below which names are free, each with a sample.
+const PROPERTIES: [(&str, &str); 2] = [("sink.properties", "compression.type"), ("sink.topics.config", "retention.ms")];
 
 /// The environment variables that the configuration may use. Its `Debug` shows names only.
 #[derive(Clone, Default)]
@@ -60,7 +61,7 @@ impl fmt::Debug for Environment {
 pub(crate) struct Override {
     pub(crate) variable: String,
     pub(crate) key: &'static Key,
-    /// The free key below `sink.properties`.
+    /// The free key below `key`.
     pub(crate) property: Option<String>,
     /// The section that the variable names, where it sets one of its keys in short.
     pub(crate) short: Option<&'static Key>,
@@ -120,8 +121,9 @@ pub(crate) fn report_unused(overrides: &[Override], errors: &Collector) {
 
 fn resolve(rest: &str) -> Result<(&'static Key, Option<String>), String> {
     let path = rest.to_lowercase().replace("__", ".");
-    if let Some(property) = path.strip_prefix(PROPERTIES).and_then(|rest| rest.strip_prefix('.')) {
-        let key = keys::find(PROPERTIES).ok_or("unknown key")?;
+    let free = |(parent, _): &(&'static str, &str)| Some((*parent, path.strip_prefix(*parent)?.strip_prefix('.')?));
+    if let Some((parent, property)) = PROPERTIES.iter().find_map(free) {
+        let key = keys::find(parent).ok_or("unknown key")?;
         if property.is_empty() {
             return Err("the property's name is missing".to_owned());
         }
@@ -130,7 +132,9 @@ fn resolve(rest: &str) -> Result<(&'static Key, Option<String>), String> {
     match keys::find(&path) {
         Some(key) if plain(key) => Ok((key, None)),
         Some(key) if key.shape == Shape::Properties => {
-            Err(format!("`{path}` holds keys of its own: {}__COMPRESSION_TYPE sets compression.type", variable(key)))
+            let sample = PROPERTIES.iter().find(|(parent, _)| *parent == path).map_or("", |(_, sample)| *sample);
+            let suffix = sample.to_uppercase().replace('.', "_");
+            Err(format!("`{path}` holds keys of its own: {}__{suffix} sets {sample}", variable(key)))
         }
         Some(_) => {
             let within: Vec<String> = KEYS.iter().filter(|key| key.parent() == path).map(variable).collect();
@@ -180,7 +184,9 @@ mod tests {
     #[test]
     fn underscores_in_a_property_are_dots() {
         let (key, property) = resolve("SINK__PROPERTIES__SSL_CA_LOCATION").unwrap();
-        assert_eq!((key.path, property.as_deref()), (PROPERTIES, Some("ssl.ca.location")));
+        assert_eq!((key.path, property.as_deref()), ("sink.properties", Some("ssl.ca.location")));
+        let (key, property) = resolve("SINK__TOPICS__CONFIG__RETENTION_MS").unwrap();
+        assert_eq!((key.path, property.as_deref()), ("sink.topics.config", Some("retention.ms")));
     }
 
     #[test]

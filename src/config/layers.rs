@@ -104,8 +104,7 @@ impl Layers<'_> {
     /// The overrides that apply here; they are marked as used.
     fn chosen(&self, scope: Scope, kinds: &Kinds) -> impl Iterator<Item = &Override> {
         self.overrides.iter().filter(move |candidate| {
-            let of_sink =
-                candidate.key.path == "delivery" || candidate.key.parent() == "sink" || candidate.property.is_some();
+            let of_sink = candidate.key.path == "delivery" || candidate.key.path.starts_with("sink.");
             if self.sink.is_some() && of_sink {
                 candidate.used.set(true);
                 return false;

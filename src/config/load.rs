@@ -12,13 +12,14 @@ use super::environment::{self, Override};
 use super::errors::{Collector, ConfigErrors, Place};
 use super::keys::{self, Kinds, Scope};
 use super::layers::Layers;
+use super::policy;
 use super::reader::{Context, Section};
 use super::source::within;
 use super::units::{parse_bytes, parse_duration, show_bytes};
 use super::yaml::{self, Kind, Node};
 use super::{
-    CommitConfig, Loaded, Request, Shared, SinkConfig, SinkOverride, SourceConfig, SourceKind, backfill, files, logs,
-    sink, source,
+    AdminConfig, CommitConfig, Environment, Loaded, Request, Shared, SinkConfig, SinkOverride, SourceConfig,
+    SourceKind, admin, backfill, files, logs, sink, source,
 };
 
 const MAX_NAME: usize = 50;
@@ -42,6 +43,24 @@ pub fn load(request: &Request) -> Result<Loaded, ConfigErrors> {
     let (shared, sources) = loader.run();
     errors.finish()?;
     Ok(Loaded { shared, sources })
+}
+
+/// Where a daemon with this shared file and environment answers questions; for those who ask it, and have no source files.
+///
+/// # Errors
+/// All mistakes found in the shared file.
+pub fn load_admin(shared: Option<&Path>, environment: Environment) -> Result<AdminConfig, ConfigErrors> {
+    let errors = Collector::default();
+    let request = Request { paths: Vec::new(), shared: shared.map(Path::to_owned), sink: None, environment };
+    let overrides = environment::overrides(&request.environment, &errors);
+    let loader = Loader { request: &request, errors: &errors, overrides, sink: None };
+    let mut files = Vec::new();
+    if let Some(path) = shared {
+        loader.shared_at(&mut files, path);
+    }
+    let found = loader.shared(files.first());
+    errors.finish()?;
+    Ok(found.admin)
 }
 
 /// A shared file that was read; `tree` is `None` if its YAML is broken.
@@ -152,9 +171,11 @@ impl Loader<'_> {
         let memory_budget = read_budget(root);
         let commit = read_commit(root, memory_budget);
         let backfill = backfill::read(root, kind.as_ref().map(SourceKind::tables));
+        let policies = policy::read(root);
         let state_dir =
             if root.has("state_dir") { root.path("state_dir") } else { Some(PathBuf::from(DEFAULT_STATE_DIR)) };
         let (sink, delivery) = sink?;
+        let (on_gap, on_poison, on_table_failure) = policies?;
         Some(SourceConfig {
             name: name?,
             file: file.to_owned(),
@@ -164,6 +185,9 @@ impl Loader<'_> {
             memory_budget: memory_budget?,
             commit: commit?,
             backfill: backfill?,
+            on_gap,
+            on_poison,
+            on_table_failure,
             state_dir: state_dir?,
         })
     }
@@ -173,8 +197,13 @@ impl Loader<'_> {
         let layers = Layers { shared: tree, file: None, overrides: &self.overrides, sink: None };
         let merged = layers.merge(Scope::Shared, self.errors);
         let context = Context { errors: self.errors, environment: &self.request.environment };
-        let logging = logs::read(&Section::root(&context, &merged));
-        Shared { file: file.map(|file| file.path.clone()), logging: logging.unwrap_or_default() }
+        let root = Section::root(&context, &merged);
+        let (logging, admin) = (logs::read(&root), admin::read(&root));
+        Shared {
+            file: file.map(|file| file.path.clone()),
+            logging: logging.unwrap_or_default(),
+            admin: admin.unwrap_or_default(),
+        }
     }
 
     /// What one source can't know about the others.
@@ -182,14 +211,15 @@ impl Loader<'_> {
         let mut taken: BTreeMap<String, &SourceConfig> = BTreeMap::new();
         for source in sources {
             let connection = source.kind.connection();
-            let server = format!("{}:{}", connection.host, connection.port);
+            let others = connection.more_hosts.iter().map(|(host, port)| format!(",{host}:{port}"));
+            let server = format!("{}:{}{}", connection.host, connection.port, others.collect::<String>());
             let own = match &source.kind {
                 SourceKind::Postgres(postgres) => format!("the slot `{}` on {server}", postgres.slot),
                 SourceKind::Mysql(mysql) => format!("the server id {} on {server}", mysql.server_id),
             };
             let mut claims =
                 vec![(format!("the name `{}`", source.name), "choose another name"), (own, "each needs its own")];
-            if let SinkConfig::File { path } = &source.sink {
+            if let SinkConfig::File { path, .. } = &source.sink {
                 claims.push((format!("the file `{}`", path.display()), "each needs its own"));
             }
             for (claim, advice) in claims {

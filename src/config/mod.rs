@@ -15,6 +15,7 @@
 //!
 //! It fails only with [`ConfigErrors`]; the process then ends with exit code 2.
 
+mod admin;
 mod backfill;
 mod environment;
 mod errors;
@@ -23,6 +24,9 @@ mod keys;
 mod layers;
 mod load;
 mod logs;
+mod mysql;
+mod policy;
+mod postgres;
 mod reader;
 mod secrets;
 mod sink;
@@ -30,24 +34,30 @@ mod source;
 mod suggest;
 mod summary;
 mod topic;
+mod topics;
 mod units;
 mod yaml;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use admin::{AdminConfig, DEFAULT_ADMIN, parse_admin};
 pub use backfill::{BackfillConfig, BackfillMode, BackfillTable, parse_table, table_text};
 pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, Place};
 pub use files::SHARED_FILE;
-pub use load::{DEFAULT_STATE_DIR, load, parse_name};
+pub use load::{DEFAULT_STATE_DIR, load, load_admin, parse_name};
 pub use logs::{LogFormat, LoggingConfig, parse_level};
-pub use sink::{Delivery, KafkaConfig, PropertyValue, SinkConfig};
-pub use source::{
-    ConnectionConfig, MysqlConfig, MysqlFlavor, PostgresConfig, SourceKind, TlsConfig, TlsIdentity, TlsMode,
-};
+pub use mysql::MysqlConfig;
+pub use policy::{OnGap, OnPoison, OnTableFailure};
+pub use postgres::{PostgresConfig, PostgresStreamConfig, SlotInUse};
+pub use rowcast_net::TlsMode;
+pub use sink::{Delivery, KafkaConfig, PropertyValue, RotateConfig, SinkConfig};
+pub use source::{ConnectionConfig, MysqlFlavor, SourceKind, TlsConfig, TlsIdentity};
 pub use summary::summary;
 pub use topic::{CHECKPOINT_PREFIX, TopicPart, TopicTemplate};
+pub use topics::{TopicRule, TopicSettings, TopicsConfig};
+pub(crate) use units::parse_duration;
 
 /// What to load.
 #[derive(Clone, Debug)]
@@ -89,6 +99,8 @@ pub struct Shared {
     pub file: Option<PathBuf>,
     /// How the daemon logs.
     pub logging: LoggingConfig,
+    /// Where it answers questions about itself.
+    pub admin: AdminConfig,
 }
 
 /// One source with everything in effect for it.
@@ -110,6 +122,12 @@ pub struct SourceConfig {
     pub commit: CommitConfig,
     /// What is copied of the rows that are already there.
     pub backfill: BackfillConfig,
+    /// What follows a gap in the source's log.
+    pub on_gap: OnGap,
+    /// What becomes of an event that can't be delivered.
+    pub on_poison: OnPoison,
+    /// What becomes of a table that can't be followed any more.
+    pub on_table_failure: OnTableFailure,
     /// The folder of the sockets of `rowcast backfill`, and of checkpoint files for sinks without transactions.
     pub state_dir: PathBuf,
 }

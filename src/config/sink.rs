@@ -11,6 +11,12 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::reader::Section;
 use super::topic::TopicTemplate;
+use super::topics::{self, TopicsConfig};
+use super::units::{parse_bytes, show_bytes};
+
+/// Files that are kept if `keep` isn't set, and the most that may be: a folder is listed for each rotation.
+const KEPT: u64 = 10;
+const MOST_KEPT: u64 = 10_000;
 
 /// Where a source's events go.
 #[derive(Clone, Debug)]
@@ -23,7 +29,18 @@ pub enum SinkConfig {
     File {
         /// The file; created if it is missing.
         path: PathBuf,
+        /// When it is set aside; none to let it grow.
+        rotate: Option<RotateConfig>,
     },
+}
+
+/// When a file of events is set aside for a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RotateConfig {
+    /// From this size on, at the end of a transaction; from 1 KiB.
+    pub max_bytes: u64,
+    /// Files that were set aside and are kept, from 1; the oldest are deleted.
+    pub keep: u64,
 }
 
 /// Kafka as the sink.
@@ -33,6 +50,8 @@ pub struct KafkaConfig {
     pub brokers: String,
     /// Names the topic of an event.
     pub topic: TopicTemplate,
+    /// How topics are created, and what existing ones are compared with.
+    pub topics: TopicsConfig,
     /// librdkafka properties, none of which Rowcast sets itself for its guarantees.
     pub properties: BTreeMap<String, PropertyValue>,
     /// Whether a delete is followed by a record with the key and no value, for compacted topics.
@@ -145,7 +164,8 @@ pub(crate) fn read(root: &Section<'_>) -> Option<(SinkConfig, Delivery)> {
             if !sink.has("path") {
                 sink.missing("path", "the file to write events to");
             }
-            sink.path("path").map(|path| SinkConfig::File { path })
+            let (path, rotate) = (sink.path("path"), read_rotate(&sink));
+            path.zip(rotate).map(|(path, rotate)| SinkConfig::File { path, rotate })
         }
     };
     Some((config?, delivery?))
@@ -183,8 +203,35 @@ fn read_kafka(sink: &Section<'_>) -> Option<KafkaConfig> {
         false => TopicTemplate::parse("{name}.{schema}.{table}").ok(),
     };
     let tombstones = if sink.has("tombstones") { sink.switch("tombstones") } else { Some(true) };
+    let topics = topics::read(sink);
     let properties = read_properties(sink);
-    Some(KafkaConfig { brokers: brokers?, topic: topic?, properties, tombstones: tombstones? })
+    Some(KafkaConfig { brokers: brokers?, topic: topic?, topics: topics?, properties, tombstones: tombstones? })
+}
+
+/// None after a report; within it none if the file isn't rotated.
+fn read_rotate(sink: &Section<'_>) -> Option<Option<RotateConfig>> {
+    let rotate = sink.section("rotate");
+    if sink.is_malformed("rotate") {
+        return None;
+    }
+    if !sink.has("rotate") || rotate.keys().next().is_none() {
+        return Some(None);
+    }
+    let max_bytes = rotate.required("max_bytes", "such as `max_bytes: 100MiB`", |text| {
+        let (least, most) = (1 << 10, 1 << 40);
+        parse_bytes(text).and_then(|bytes| match (least..=most).contains(&bytes) {
+            true => Ok(bytes),
+            false => Err(format!("expected {} to {}", show_bytes(least), show_bytes(most))),
+        })
+    });
+    let keep = match rotate.has("keep") {
+        true => rotate.value("keep", |text| {
+            let number = text.parse().ok().filter(|number| (1..=MOST_KEPT).contains(number));
+            number.ok_or_else(|| format!("expected a whole number from 1 to {MOST_KEPT}"))
+        }),
+        false => Some(KEPT),
+    };
+    Some(Some(RotateConfig { max_bytes: max_bytes?, keep: keep? }))
 }
 
 fn parse_brokers(text: &str) -> Result<String, String> {
@@ -213,6 +260,11 @@ fn read_properties(sink: &Section<'_>) -> BTreeMap<String, PropertyValue> {
     for (name, place, text) in section.texts() {
         if let Some((_, why)) = OWNED.iter().find(|(names, _)| names.contains(&name)) {
             section.report(place, format!("`{name}` can't be set in `sink.properties`: {why}"));
+        } else if ["sasl.mechanism", "sasl.mechanisms"].contains(&name) && text.value == "OAUTHBEARER" {
+            section.report(
+                place,
+                format!("`{name}` is OAUTHBEARER, which isn't supported; PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and client certificates are"),
+            );
         } else if name.is_empty() || name.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
             section.report(place, format!("`{name}` is no name of a librdkafka property, such as compression.type"));
         } else {

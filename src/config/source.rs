@@ -1,17 +1,19 @@
 //! The `source:` section: which database, how to reach it, and which tables.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::mysql::{self, MysqlConfig};
+use super::postgres::{self, PostgresConfig};
 use super::reader::Section;
 use super::units::{parse_duration, show_duration};
 use rowcast_core::{TableFilter, TablePattern};
+use rowcast_net::{SessionAttributes, TlsMode};
 
 /// PostgreSQL cuts identifiers at 63 bytes (`NAMEDATALEN` - 1).
-const MAX_IDENTIFIER: usize = 63;
+pub(super) const MAX_IDENTIFIER: usize = 63;
 
 /// The database that changes are read from.
 #[derive(Clone, Debug)]
@@ -48,34 +50,6 @@ impl SourceKind {
     }
 }
 
-/// A PostgreSQL source.
-#[derive(Clone, Debug)]
-pub struct PostgresConfig {
-    /// How the server is reached.
-    pub connection: ConnectionConfig,
-    /// The database whose changes are read.
-    pub database: String,
-    /// The replication slot: letters a-z, digits and `_`, at most 63.
-    pub slot: String,
-    /// The publication; at most 63 bytes.
-    pub publication: String,
-    /// Which tables are captured, as `schema.table`.
-    pub tables: TableFilter,
-}
-
-/// A MySQL or MariaDB source.
-#[derive(Clone, Debug)]
-pub struct MysqlConfig {
-    /// Which of the two.
-    pub flavor: MysqlFlavor,
-    /// How the server is reached.
-    pub connection: ConnectionConfig,
-    /// Our id among the server's replicas; from 1. Two with the same id throw each other out.
-    pub server_id: u32,
-    /// Which tables are captured, as `database.table`.
-    pub tables: TableFilter,
-}
-
 /// The two dialects of the MySQL protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MysqlFlavor {
@@ -98,14 +72,18 @@ impl MysqlFlavor {
 /// How a server is reached.
 #[derive(Clone, Debug)]
 pub struct ConnectionConfig {
-    /// Name or address.
+    /// Name or address; or of a Unix socket, PostgreSQL: the folder, MySQL: the path.
     pub host: String,
-    /// From 1.
+    /// From 1; means nothing to a socket of MySQL.
     pub port: u16,
+    /// The hosts that are tried after the first one.
+    pub more_hosts: Vec<(String, u16)>,
     /// The database's user.
     pub user: String,
     /// Its password; `None` if none was given.
     pub password: Option<SecretString>,
+    /// The program that prints it, with its arguments, instead.
+    pub password_command: Option<Vec<String>>,
     /// Encryption.
     pub tls: TlsConfig,
     /// For connecting and logging in.
@@ -136,34 +114,18 @@ pub struct TlsIdentity {
     pub key: PathBuf,
 }
 
-/// What is asked of TLS (<https://www.postgresql.org/docs/current/libpq-ssl.html>).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsMode {
-    /// No TLS.
-    Disable,
-    /// TLS if the server has it, unchecked.
-    Prefer,
-    /// TLS, unchecked.
-    Require,
-    /// TLS with a certificate of a trusted authority.
-    VerifyCa,
-    /// TLS with a certificate of a trusted authority for this host.
-    VerifyFull,
-}
-
-const TLS_MODES: [(&str, TlsMode); 5] = [
+const TLS_MODES: [(&str, TlsMode); 6] = [
     ("disable", TlsMode::Disable),
+    ("allow", TlsMode::Allow),
     ("prefer", TlsMode::Prefer),
     ("require", TlsMode::Require),
     ("verify-ca", TlsMode::VerifyCa),
     ("verify-full", TlsMode::VerifyFull),
 ];
 
-impl fmt::Display for TlsMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = TLS_MODES.iter().find(|(_, mode)| mode == self).map_or("", |(word, _)| word);
-        f.write_str(word)
-    }
+/// The word that the configuration has for it.
+pub(crate) fn tls_word(mode: TlsMode) -> &'static str {
+    TLS_MODES.iter().find(|(_, known)| *known == mode).map_or("", |(word, _)| word)
 }
 
 #[derive(Clone, Copy)]
@@ -194,61 +156,60 @@ pub(crate) fn read(root: &Section<'_>, name: Option<&str>, aside: bool) -> Optio
             ("mariadb", SourceType::Mysql(MysqlFlavor::Mariadb)),
         ],
     );
-    let default_port = if matches!(kind, Some(SourceType::Postgres)) { 5432 } else { 3306 };
-    let connection = read_connection(&source, default_port);
+    let connection = read_connection(&source, matches!(kind, Some(SourceType::Postgres)));
     let tables = read_tables(&source);
     match kind? {
-        SourceType::Postgres => {
-            let database = source.required("database", "PostgreSQL replicates one database", not_empty);
-            let default = name.map(|name| format!("rowcast_{}", name.replace('-', "_")));
-            let slot = if source.has("slot") { source.value("slot", parse_slot) } else { default.clone() };
-            let publication = match source.has("publication") {
-                true => source.value("publication", parse_publication),
-                false => default,
-            };
-            let slot = slot.map(|slot| if aside { aside_slot(&slot) } else { slot });
-            let (connection, tables) = (connection?, tables?);
-            Some(SourceKind::Postgres(PostgresConfig {
-                connection,
-                database: database?,
-                slot: slot?,
-                publication: publication?,
-                tables,
-            }))
-        }
+        SourceType::Postgres => postgres::read(&source, name, aside, connection, tables).map(SourceKind::Postgres),
         SourceType::Mysql(flavor) => {
-            let written = source.value("server_id", parse_server_id);
-            if source.has("server_id") && written.is_none() {
-                return None;
-            }
-            let server_id = match (written, aside) {
-                (Some(server_id), false) => Some(server_id),
-                (_, false) => name.map(derived_server_id),
-                (_, true) => name.map(|name| derived_server_id(&format!("{name} aside"))),
-            };
-            let (connection, tables) = (connection?, tables?);
-            Some(SourceKind::Mysql(MysqlConfig { flavor, connection, server_id: server_id?, tables }))
+            mysql::read(&source, name, aside, flavor, connection, tables).map(SourceKind::Mysql)
         }
     }
 }
 
-fn read_connection(source: &Section<'_>, default_port: u16) -> Option<ConnectionConfig> {
-    let host = source.required("host", "", parse_host);
+fn read_connection(source: &Section<'_>, is_postgres: bool) -> Option<ConnectionConfig> {
+    let default_port = if is_postgres { 5432 } else { 3306 };
     let port = if source.has("port") { source.value("port", parse_port) } else { Some(default_port) };
+    let hosts = match source.has("socket") && !is_postgres {
+        true => mysql::read_socket(source).map(|socket| vec![(socket, None)]),
+        false => source.required("host", "", |text| parse_hosts(text, is_postgres)),
+    };
     let user = source.required("user", "", not_empty);
     let password = if source.has("password") { source.secret("password").map(Some) } else { Some(None) };
-    let tls = read_tls(source);
+    let password_command = match source.has("password_command") {
+        true => read_command(source).map(Some),
+        false => Some(None),
+    };
+    let tls = read_tls(source, is_postgres);
     let connect_timeout = timeout(source, "connect_timeout", Duration::from_secs(10));
     let read_timeout = timeout(source, "read_timeout", Duration::from_secs(60));
+    let port = port?;
+    let mut hosts = hosts?.into_iter().map(|(host, own)| (host, own.unwrap_or(port)));
+    let (host, port) = hosts.next()?;
     Some(ConnectionConfig {
-        host: host?,
-        port: port?,
+        host,
+        port,
+        more_hosts: hosts.collect(),
         user: user?,
         password: password?,
+        password_command: password_command?,
         tls: tls?,
         connect_timeout: connect_timeout?,
         read_timeout: read_timeout?,
     })
+}
+
+fn read_command(source: &Section<'_>) -> Option<Vec<String>> {
+    let words: Vec<String> = source.list("password_command")?.into_iter().map(|text| text.value).collect();
+    let place = source.key_place("password_command");
+    if words.first().is_none_or(String::is_empty) {
+        source.report(place, "`source.password_command` names no program; expected [program, argument, ...]");
+        return None;
+    }
+    if source.has("password") {
+        source.report(place, "`source.password_command` and `source.password` exclude each other; remove one");
+        return None;
+    }
+    Some(words)
 }
 
 fn timeout(source: &Section<'_>, key: &str, default: Duration) -> Option<Duration> {
@@ -266,13 +227,17 @@ pub(crate) fn within(duration: Duration, least: Duration, most: Duration) -> Res
     Err(format!("expected {} to {}", show_duration(least), show_duration(most)))
 }
 
-fn read_tls(source: &Section<'_>) -> Option<TlsConfig> {
+fn read_tls(source: &Section<'_>, is_postgres: bool) -> Option<TlsConfig> {
     if source.is_malformed("tls") {
         source.section("tls");
         return None;
     }
     let tls = source.section("tls");
-    let mode = if tls.has("mode") { tls.choice("mode", &TLS_MODES) } else { Some(TlsMode::Prefer) };
+    let mode = match (tls.has("mode"), is_postgres) {
+        (false, _) => Some(TlsMode::Prefer),
+        (true, true) => tls.choice("mode", &TLS_MODES),
+        (true, false) => mysql::read_tls_mode(source, &tls),
+    };
     let file =
         |key: &str| -> Option<Option<PathBuf>> { if tls.has(key) { tls.file(key).map(Some) } else { Some(None) } };
     let (ca, cert, key) = (file("ca"), file("cert"), file("key"));
@@ -320,7 +285,7 @@ fn read_tables(source: &Section<'_>) -> Option<TableFilter> {
     filter
 }
 
-fn not_empty(text: &str) -> Result<String, String> {
+pub(super) fn not_empty(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("expected a value that is not empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
@@ -341,41 +306,62 @@ fn parse_host(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// One host, or several with commas between them; with several each may have its own port. A host of PostgreSQL may be the folder of a
+/// Unix socket.
+fn parse_hosts(text: &str, folders: bool) -> Result<Vec<(String, Option<u16>)>, String> {
+    let several = text.contains(',');
+    text.split(',').map(str::trim).map(|part| parse_one_of(part, several, folders)).collect()
+}
+
+fn parse_one_of(part: &str, several: bool, folders: bool) -> Result<(String, Option<u16>), String> {
+    let (host, port) = match part.rsplit_once(':') {
+        Some((host, port)) if several && (!host.contains(':') || host.ends_with(']')) => {
+            (host, Some(parse_port(port)?))
+        }
+        _ => (part, None),
+    };
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    if folders && host.starts_with('/') && !host.contains(char::is_whitespace) {
+        return Ok((host.to_owned(), port));
+    }
+    let what = match (several, folders) {
+        (true, _) => ", or several of the form host:port with commas between them",
+        (false, true) => ", or the folder of a Unix socket",
+        (false, false) => "",
+    };
+    parse_host(host).map(|host| (host, port)).map_err(|why| match host.contains(':') {
+        // what was meant is clear
+        true => why,
+        false => format!("{why}{what}"),
+    })
+}
+
 fn parse_port(text: &str) -> Result<u16, String> {
     text.parse().ok().filter(|port| *port > 0).ok_or_else(|| "expected a number from 1 to 65535".to_owned())
 }
 
-fn parse_slot(text: &str) -> Result<String, String> {
-    let legal = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
-    if text.is_empty() || text.len() > MAX_IDENTIFIER || !text.chars().all(legal) {
-        return Err(format!("expected letters a-z, digits and _, at most {MAX_IDENTIFIER}"));
+const ATTRIBUTES: [(&str, SessionAttributes); 6] = [
+    ("any", SessionAttributes::Any),
+    ("read-write", SessionAttributes::ReadWrite),
+    ("read-only", SessionAttributes::ReadOnly),
+    ("primary", SessionAttributes::Primary),
+    ("standby", SessionAttributes::Standby),
+    ("prefer-standby", SessionAttributes::PreferStandby),
+];
+
+/// `target_session_attrs`; of several hosts it is the primary unless something else is written: two servers of which any would do
+/// have two logs. `None` after a report.
+pub(super) fn read_attributes(
+    source: &Section<'_>,
+    connection: Option<&ConnectionConfig>,
+) -> Option<SessionAttributes> {
+    if source.has("target_session_attrs") {
+        return source.choice("target_session_attrs", &ATTRIBUTES);
     }
-    Ok(text.to_owned())
-}
-
-fn parse_publication(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.len() > MAX_IDENTIFIER || text.contains(char::is_control) {
-        return Err(format!("expected a name of at most {MAX_IDENTIFIER} bytes"));
-    }
-    Ok(text.to_owned())
-}
-
-fn parse_server_id(text: &str) -> Result<u32, String> {
-    text.parse().ok().filter(|id| *id > 0).ok_or_else(|| format!("expected a number from 1 to {}", u32::MAX))
-}
-
-/// The slot's name for a look aside; still at most 63 letters.
-fn aside_slot(slot: &str) -> String {
-    const SUFFIX: &str = "_aside";
-    let kept: String = slot.chars().take(MAX_IDENTIFIER - SUFFIX.len()).collect();
-    format!("{kept}{SUFFIX}")
-}
-
-/// A stable id from 2,147,483,648 to 4,294,967,295, where people's own ids seldom are: FNV-1a of the name (32 bits,
-/// <http://www.isthe.com/chongo/tech/comp/fnv/>) with the highest bit set.
-fn derived_server_id(name: &str) -> u32 {
-    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    hash | 0x8000_0000
+    Some(match connection?.more_hosts.is_empty() {
+        true => SessionAttributes::Any,
+        false => SessionAttributes::Primary,
+    })
 }
 
 #[cfg(test)]
@@ -383,18 +369,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_derived_server_id_is_high_and_never_changes() {
-        // The published vector of FNV-1a, 32 bits.
-        assert_eq!(derived_server_id("foobar"), 0xbf9c_f968);
-        // Pinned: another id would be another replica to the server after an update.
-        assert_eq!(derived_server_id("shop"), 2_823_282_857);
-        assert_ne!(derived_server_id("shop"), derived_server_id("shop-2"));
-    }
-
-    #[test]
-    fn the_slot_of_a_look_aside_is_another_one_and_fits() {
-        assert_eq!(aside_slot("rowcast_shop"), "rowcast_shop_aside");
-        assert_eq!(aside_slot(&"x".repeat(63)).len(), 63);
+    fn a_host_of_postgres_may_be_a_folder_or_several() {
+        let one = |host: &str, port| (host.to_owned(), port);
+        for (text, hosts) in [
+            ("db.internal", vec![one("db.internal", None)]),
+            ("::1", vec![one("::1", None)]),
+            ("/var/run/postgresql", vec![one("/var/run/postgresql", None)]),
+            ("a:5433, b", vec![one("a", Some(5433)), one("b", None)]),
+            ("[::1]:5433,10.0.0.1,/tmp", vec![one("::1", Some(5433)), one("10.0.0.1", None), one("/tmp", None)]),
+        ] {
+            assert_eq!(parse_hosts(text, true), Ok(hosts), "{text}");
+        }
+        assert!(parse_hosts("db:5432", true).is_err_and(|why| why.contains("`port: 5432`")));
+        for wrong in ["", "a,", "a:0,b", "a:x,b", "a b,c", "postgres://db", "user@db", "/a b"] {
+            assert!(parse_hosts(wrong, true).is_err(), "{wrong}");
+        }
+        assert_eq!(parse_hosts("a:3307,b", false), Ok(vec![one("a", Some(3307)), one("b", None)]));
+        assert!(parse_hosts("a,/tmp", false).is_err());
     }
 
     #[test]

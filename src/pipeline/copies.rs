@@ -1,7 +1,8 @@
 //! The publisher's part of the copies: pieces of reads are held until the stream has passed their bound, judged by the board,
 //! and staged between transactions; events of tables without a key are held back while these are copied.
 //!
-//! Guarantees: what the board has noted of a piece is committed with the piece's rows; a piece is published whole or, where newer
+//! Guarantees: held events leave their file only by being published: behind the last row of their table, or, if its copy ends
+//! without being complete, at once and all of them. What the board has noted of a piece is committed with the piece's rows; a piece is published whole or, where newer
 //! changes have overtaken it, without these rows.
 
 use std::collections::{HashMap, VecDeque};
@@ -14,6 +15,7 @@ use rowcast_core::backfill::Offset;
 
 use super::encode::Encoded;
 use super::publish::Publisher;
+use super::stopped::Fate;
 use crate::backfill::board::{Part, Verdict};
 use crate::backfill::coordinator::{Message, ReadPiece};
 use crate::backfill::hold::Hold;
@@ -28,11 +30,20 @@ const MOST_WAITING: usize = 4_096;
 /// How often the server is asked how far it has sent.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
+/// The held events of a table.
+struct Held {
+    /// The copy that they wait for.
+    copy: String,
+    /// The version of the watch list from which on the copy's next read doesn't see all of them.
+    generation: u64,
+    hold: Hold,
+}
+
 /// The pieces that wait, and the events that are held.
 #[derive(Default)]
 pub(super) struct Copies {
     waiting: VecDeque<ReadPiece>,
-    holds: HashMap<TableId, (String, Hold)>,
+    holds: HashMap<TableId, Held>,
     /// How far the stream has come.
     pub(super) reached: Offset,
     /// When the server was last asked for it.
@@ -45,6 +56,11 @@ impl Copies {
     /// Whether more messages may be taken.
     pub(super) fn has_room(&self) -> bool {
         self.waiting.len() < MOST_WAITING
+    }
+
+    /// Whether events of the table are held.
+    pub(super) fn holds(&self, id: &TableId) -> bool {
+        self.holds.contains_key(id)
     }
 
     /// Takes a message in.
@@ -66,6 +82,7 @@ impl Publisher {
         if self.open.is_some() {
             return Ok(false);
         }
+        self.void_copies()?;
         let ready = self.copies.is_ready();
         if ready && let Some(piece) = self.copies.waiting.pop_front() {
             self.publish_piece(piece)?;
@@ -88,8 +105,8 @@ impl Publisher {
             .map_err(|error| RunError::definite(format!("the encoder failed: {error}: a defect of rowcast")))??;
         if matches!(of.part, Part::Whole { .. })
             && self.board.is_current(&of)
-            && let Some((_, hold)) = self.copies.holds.values_mut().find(|(copy, _)| *copy == of.copy)
-            && !hold.decide(&of.reading)
+            && let Some(held) = self.copies.holds.values_mut().find(|held| held.copy == of.copy)
+            && !held.hold.decide(&of.reading)
         {
             tracing::info!(source = %self.options.name, "what a read sees of the table's last changes is uncertain: reading again");
             self.board.reject_whole(&of.copy);
@@ -110,6 +127,9 @@ impl Publisher {
         }
         if !publish.is_empty() {
             self.announce(&encoded)?;
+            if let Some((count, reason)) = &encoded.poison {
+                self.poisoned(*count, reason);
+            }
         }
         for run in publish {
             self.stage_records(&encoded, run)?;
@@ -142,7 +162,8 @@ impl Publisher {
     /// While a piece waits for the stream, the server is asked how far it has sent: an idle one doesn't say so for seconds.
     pub(super) fn ask_for_progress(&mut self) {
         let waits = self.copies.waiting.front().is_some_and(|piece| piece.of.reading.bound > self.copies.reached);
-        if waits && self.copies.asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN) {
+        let wanted = waits || self.options.meter.take_wants_progress();
+        if wanted && self.copies.asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN) {
             self.copies.asked = Some(Instant::now());
             self.confirm.ask();
         }
@@ -167,28 +188,44 @@ impl Publisher {
     /// Opens files for the tables whose events are to be held from this version of the watch list on.
     pub(super) fn hold_tables(&mut self, version: u64) -> Result<(), RunError> {
         let held = self.board.held();
-        self.copies.holds.retain(|id, (copy, _)| held.get(id).is_some_and(|(current, _)| current == copy));
         for (id, (copy, generation)) in held {
-            if generation <= version && !self.copies.holds.contains_key(&id) {
-                let hold = Hold::new(&self.options.state_dir)?;
-                self.copies.holds.insert(id, (copy, hold));
+            if generation > version {
+                continue;
+            }
+            match self.copies.holds.get_mut(&id) {
+                Some(held) if held.generation < generation => {
+                    held.hold.cover();
+                    held.generation = generation;
+                }
+                Some(_) => {}
+                None => {
+                    let hold = Hold::new(&self.options.state_dir)?;
+                    self.copies.holds.insert(id, Held { copy, generation, hold });
+                }
             }
         }
         Ok(())
     }
 
-    /// Stages records of the stream, or holds those of tables that are being copied and have no key.
+    /// Stages records of the stream; holds those of tables that are being copied and have no key, and leaves out those of tables that
+    /// can't be followed.
     pub(super) fn stage_or_hold(&mut self, encoded: &Encoded, records: Range<usize>) -> Result<(), RunError> {
-        if self.copies.holds.is_empty() {
+        if (self.copies.holds.is_empty() && self.stopped.is_empty()) || records.is_empty() {
             return self.stage_records(encoded, records);
         }
+        let fates = self.fates(encoded);
         let mut from = records.start;
         for index in records.clone() {
             let Some(record) = encoded.records.get(index) else { break };
-            let table = encoded.destinations.get(record.destination as usize).and_then(|it| it.table.as_ref());
-            let Some((table, _)) = table else { continue };
-            let Some((_, hold)) = self.copies.holds.get_mut(&TableId::of(&table.name)) else { continue };
-            hold.push(encoded, record)?;
+            match fates.get(record.destination as usize) {
+                None | Some(Fate::Stage) => continue,
+                Some(Fate::Drop) => {}
+                Some(Fate::Hold(id)) => {
+                    if let Some(held) = self.copies.holds.get_mut(id) {
+                        held.hold.push(encoded, record)?;
+                    }
+                }
+            }
             self.stage_records(encoded, from..index)?;
             from = index + 1;
         }
@@ -197,25 +234,33 @@ impl Publisher {
 
     /// A transaction of the stream ended.
     pub(super) fn hold_commit(&mut self, transaction: &Arc<rowcast_core::Transaction>, end: Offset) {
-        for (_, hold) in self.copies.holds.values_mut() {
-            hold.commit(transaction, end);
+        for held in self.copies.holds.values_mut() {
+            held.hold.commit(transaction, end);
         }
     }
 
-    /// Publishes a slice of events of a table whose rows are all out; true if there is more.
+    /// Publishes a slice of events of a table whose rows are all out, or whose copy ends without them; true if there is more.
     fn replay(&mut self) -> Result<bool, RunError> {
-        let ready = self.copies.holds.values().find(|(copy, _)| self.board.is_read(copy)).map(|(copy, _)| copy.clone());
-        let Some(copy) = ready else { return Ok(false) };
-        let Some((_, hold)) = self.copies.holds.values_mut().find(|(held, _)| *held == copy) else { return Ok(false) };
-        if let Some(slice) = hold.next_slice()? {
-            self.announce(&slice)?;
-            self.stage_records(&slice, 0..slice.records.len())?;
-            return Ok(true);
+        let ready = self
+            .board
+            .held()
+            .into_iter()
+            .find_map(|(id, (copy, _))| self.board.may_replay(&copy).map(|given_up| (id, copy, given_up)));
+        let Some((id, copy, given_up)) = ready else { return Ok(false) };
+        if let Some(held) = self.copies.holds.get_mut(&id) {
+            if given_up {
+                held.hold.give_up();
+            }
+            if let Some(slice) = held.hold.next_slice()? {
+                self.announce(&slice)?;
+                self.stage_records(&slice, 0..slice.records.len())?;
+                return Ok(true);
+            }
         }
         if let Some((name, state)) = self.board.finish_held(&copy) {
             self.finished(&name, &state)?;
         }
-        self.copies.holds.retain(|_, (held, _)| *held != copy);
+        self.copies.holds.remove(&id);
         Ok(true)
     }
 }

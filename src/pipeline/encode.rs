@@ -11,18 +11,19 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rowcast_core::{
-    Batch, Bump, Change, DecodeError, Event, Image, Inside, LogPosition, Mark, Message, Offset, Op, Table, Transaction,
-    Value,
+    Batch, Bump, Change, DecodeError, Event, Image, Inside, KeptSchema, LogPosition, Mark, Message, Offset, Op,
+    Prepared, Table, TableFailure, TableName, Transaction, Value,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::RunError;
+use super::poison::Poison;
+use super::{PipelineOptions, RunError};
 use crate::backfill::merge::{KeyHash, Touch};
 use crate::backfill::watch::WatchList;
-use crate::config::TopicTemplate;
+use crate::config::{OnPoison, TopicTemplate};
 use crate::format::json::{self, ReadText, RowEvent, SourceNames, TableText, TransactionText};
 use crate::route;
 
@@ -40,6 +41,8 @@ pub struct Encoder {
     /// The part of a transaction that the sink has already.
     skip: Option<Inside>,
     messages: Arc<Destination>,
+    pub(super) dead_letters: Arc<Destination>,
+    pub(super) on_poison: OnPoison,
     watch: WatchList,
     tables: Mutex<HashMap<u64, Arc<Destination>>>,
 }
@@ -52,12 +55,14 @@ pub struct Destination {
     /// The table version and its fingerprint as text; none for messages.
     pub table: Option<(Arc<Table>, String)>,
     text: Option<TableText>,
+    /// The largest record that the topic takes, once the sink was asked.
+    pub(super) largest: OnceLock<usize>,
 }
 
 impl Destination {
     /// One without a table.
     pub fn plain(topic: &str) -> Arc<Self> {
-        Arc::new(Self { topic: topic.to_owned(), table: None, text: None })
+        Arc::new(Self { topic: topic.to_owned(), table: None, text: None, largest: OnceLock::new() })
     }
 }
 
@@ -76,6 +81,8 @@ pub struct Encoded {
     pub touches: Vec<Touched>,
     /// The version of the watch list that `touches` were made by.
     pub watch: u64,
+    /// Changes and rows that can't be encoded, if the configuration says that this is no error, and the first one's reason.
+    pub poison: Option<(u64, String)>,
     /// The key of each record, for the rows of a read; empty if the table has none.
     pub keys: Vec<KeyHash>,
     /// Bytes of the source's budget and the place among the workers, given back when this is dropped.
@@ -106,6 +113,14 @@ pub struct Record {
     pub to_all_partitions: bool,
 }
 
+impl Record {
+    /// Bytes of key and value.
+    pub fn size(&self) -> usize {
+        let length = |range: &Option<Range<usize>>| range.as_ref().map_or(0, Range::len);
+        length(&self.key) + length(&self.value)
+    }
+}
+
 /// How the source's position moves.
 #[derive(Debug)]
 pub enum Progress {
@@ -113,24 +128,36 @@ pub enum Progress {
     Begin(Arc<Transaction>),
     /// The batch ends inside a transaction, behind this row of it.
     Rows(u64),
+    /// The transaction will have prepared another one, once it ends.
+    Prepared(Prepared),
+    /// The transaction will have ended a prepared one, once it ends.
+    Settled(Box<str>),
     /// The transaction ended.
     Commit(Mark, Offset),
+    /// A table can't be followed from here on.
+    TableFailed(Arc<TableFailure>),
+    /// Something is to be kept of a table's columns.
+    Schema(Arc<KeptSchema>),
     /// Nothing before this position is of interest.
     Heartbeat(LogPosition, Offset),
 }
 
 impl Encoder {
     /// An encoder for one run of a source that resumes inside a transaction if `skip` says so.
-    pub fn new(
-        source: SourceNames,
-        db: String,
-        template: Option<TopicTemplate>,
-        tombstones: bool,
-        skip: Option<Inside>,
-        watch: WatchList,
-    ) -> Self {
-        let messages = Destination::plain(&route::message_topic(&source.name));
-        Self { source, db, template, tombstones, skip, messages, watch, tables: Mutex::default() }
+    pub fn new(options: &PipelineOptions, skip: Option<Inside>, watch: WatchList) -> Self {
+        let source = SourceNames { name: options.name.clone(), kind: options.kind };
+        Self {
+            messages: Destination::plain(&route::message_topic(&source.name)),
+            dead_letters: Destination::plain(&route::dead_letter_topic(&source.name)),
+            source,
+            db: options.db.clone(),
+            template: options.topic.clone(),
+            tombstones: options.tombstones,
+            on_poison: options.on_poison,
+            skip,
+            watch,
+            tables: Mutex::default(),
+        }
     }
 
     /// Encodes a batch into `buf`, which is cleared first.
@@ -141,6 +168,7 @@ impl Encoder {
         let mut destinations: Vec<Arc<Destination>> =
             batch.tables.iter().map(|table| self.destination(table)).collect();
         destinations.push(Arc::clone(&self.messages));
+        destinations.push(Arc::clone(&self.dead_letters));
         let arena = Bump::new();
         let watch = self.watch.load();
         let watched = batch.tables.iter().map(|table| watch.has(&table.name)).collect();
@@ -160,6 +188,7 @@ impl Encoder {
         work.out.buf.clear();
         if let Some(open) = &batch.open {
             work.begin(open);
+            work.transaction.statement(batch.statement.as_deref());
         }
         for event in &batch.events {
             work.event(event)?;
@@ -175,7 +204,9 @@ impl Encoder {
     /// # Errors
     /// Definite, for a row that can't be decoded.
     pub fn encode_read(&self, batch: &Batch, text: &ReadText, buf: Vec<u8>) -> Result<Encoded, RunError> {
-        let destinations: Vec<Arc<Destination>> = batch.tables.iter().map(|table| self.destination(table)).collect();
+        let mut destinations: Vec<Arc<Destination>> =
+            batch.tables.iter().map(|table| self.destination(table)).collect();
+        destinations.push(Arc::clone(&self.dead_letters));
         let mut out = Encoded { buf, destinations, ..Encoded::default() };
         out.buf.clear();
         let (arena, mut row) = (Bump::new(), Vec::new());
@@ -190,9 +221,24 @@ impl Encoder {
             };
             let destination = Arc::clone(destination);
             let Some(table_text) = &destination.text else { continue };
-            table
-                .decode(&batch.data, *image, &arena, &mut row)
-                .map_err(|error| undecodable(table, "the copy", *seq, &error))?;
+            if let Err(error) = table.decode(&batch.data, *image, &arena, &mut row) {
+                let it = Poison {
+                    table,
+                    text: (table_text, text.place()),
+                    event: RowEvent { op: Op::Read, seq: *seq, id_suffix: "", before: None, after: None },
+                    images: [None, Some(*image)],
+                    data: &batch.data,
+                    topic: &destination.topic,
+                    dead_letters: batch.tables.len() as u32,
+                };
+                self.poison(&mut out, &it, undecodable(table, "the copy", *seq, &error))?;
+                if !table.key.is_empty() && out.keys.len() < out.records.len() {
+                    // nothing that the stream touches
+                    let start = out.records.last().and_then(|record| record.value.clone()).unwrap_or_default();
+                    out.keys.push(self.watch.hasher().hash(out.buf.get(start).unwrap_or(&[])));
+                }
+                continue;
+            }
             let mut key = None;
             if !table.key.is_empty() {
                 let start = out.buf.len();
@@ -222,6 +268,19 @@ impl Encoder {
         out
     }
 
+    /// Adds the event that voids a table of which nothing but its name is known.
+    pub fn encode_void(&self, out: &mut Encoded, name: &TableName, text: &ReadText) {
+        let start = out.buf.len();
+        json::void_event(&mut out.buf, &TableText::of_name(&self.source, name), text);
+        let (value, destination) = (Some(start..out.buf.len()), out.destinations.len() as u32);
+        out.records.push(Record { destination, key: None, value, to_all_partitions: true });
+        out.destinations.push(Destination::plain(&self.topic(name)));
+    }
+
+    fn topic(&self, name: &TableName) -> String {
+        self.template.as_ref().map_or_else(String::new, |template| route::topic(template, &self.source.name, name))
+    }
+
     fn destination(&self, table: &Arc<Table>) -> Arc<Destination> {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = tables.get(&table.fingerprint) {
@@ -231,12 +290,10 @@ impl Encoder {
             tables.clear();
         }
         let made = Arc::new(Destination {
-            topic: self
-                .template
-                .as_ref()
-                .map_or_else(String::new, |template| route::topic(template, &self.source.name, &table.name)),
+            topic: self.topic(&table.name),
             table: Some((Arc::clone(table), json::fingerprint(table))),
             text: Some(TableText::new(&self.source, table)),
+            largest: OnceLock::new(),
         });
         tables.insert(table.fingerprint, Arc::clone(&made));
         made
@@ -278,11 +335,16 @@ impl<'a> Work<'a> {
     fn event(&mut self, event: &'a Event) -> Result<(), RunError> {
         match event {
             Event::Begin(transaction) => self.begin(transaction),
+            Event::Statement(text) => self.transaction.statement(text.as_deref()),
+            Event::Prepared(prepared) => self.progress(Progress::Prepared(Prepared::clone(prepared))),
+            Event::Settled(name) => self.progress(Progress::Settled(name.clone())),
             Event::Commit(mark, end) => {
                 self.open = None;
                 self.progress(Progress::Commit(mark.clone(), *end));
             }
             Event::Heartbeat(position, at) => self.progress(Progress::Heartbeat(position.clone(), *at)),
+            Event::TableFailed(failure) => self.progress(Progress::TableFailed(Arc::clone(failure))),
+            Event::Schema(schema) => self.progress(Progress::Schema(Arc::clone(schema))),
             Event::Change(change) => {
                 self.rows = change.seq;
                 let watched = self.watched.get(change.table as usize).copied().unwrap_or(false);
@@ -333,14 +395,27 @@ impl<'a> Work<'a> {
         let Some(text) = &destination.text else {
             return Err(RunError::definite("a table without a schema: a defect of the connector"));
         };
-        let failed = |work: &Self, error: DecodeError| work.decode_failed(table, change, &error);
         let (data, arena) = (&self.batch.data, self.arena);
         let decode = |image: Option<Image>, row: &mut Vec<Value<'a>>| match image {
             Some(image) => table.decode(data, image, arena, row).map(|()| true),
             None => Ok(false),
         };
-        let has_before = decode(change.before, &mut self.before).map_err(|error| failed(self, error))?;
-        let has_after = decode(change.after, &mut self.after).map_err(|error| failed(self, error))?;
+        let decoded = decode(change.before, &mut self.before).and_then(|has| {
+            let before = has;
+            decode(change.after, &mut self.after).map(|after| (before, after))
+        });
+        let (has_before, has_after) = match decoded {
+            Ok(has) => has,
+            Err(error) => return self.poison(change, &destination, self.decode_failed(table, change, &error)),
+        };
+        if has_before && has_after {
+            // what the log left out of the new row and has of the old one is what it was
+            for (old, new) in self.before.iter().zip(&mut self.after) {
+                if new.is_absent() {
+                    *new = *old;
+                }
+            }
+        }
         let before = has_before.then_some(self.before.as_slice());
         let after = has_after.then_some(self.after.as_slice());
 
@@ -349,11 +424,30 @@ impl<'a> Work<'a> {
         let (transaction, seq) = (&self.transaction, change.seq);
         let mut writer =
             Writer { out: &mut self.out, table, text, transaction, destination: change.table, seq, tombstones };
-        writer.change(change.op, before, after).map_err(|KeyMissing| self.key_missing(table, change))?;
+        if let Err(KeyMissing) = writer.change(change.op, before, after) {
+            self.out.records.truncate(first);
+            return self.poison(change, &destination, self.key_missing(table, change));
+        }
         if watched {
             self.touch(table, change, first);
         }
         Ok(())
+    }
+
+    fn poison(&mut self, change: &Change, destination: &Destination, error: RunError) -> Result<(), RunError> {
+        let (Some(table), Some(text)) = (self.batch.tables.get(change.table as usize), &destination.text) else {
+            return Err(error);
+        };
+        let it = Poison {
+            table,
+            text: (text, &self.transaction),
+            event: RowEvent { op: change.op, seq: change.seq, id_suffix: "", before: None, after: None },
+            images: [change.before, change.after],
+            data: &self.batch.data,
+            topic: &destination.topic,
+            dead_letters: self.batch.tables.len() as u32 + 1,
+        };
+        self.encoder.poison(&mut self.out, &it, error)
     }
 
     /// Notes which keys the records from `first` on, those of one change, are about.
@@ -405,10 +499,11 @@ fn undecodable(table: &Table, at: &str, row: u64, error: &DecodeError) -> RunErr
         Some(column) => format!("{}, column `{}` ({})", table.name, column.name, column.native),
         None => table.name.to_string(),
     };
-    RunError::definite(format!(
-        "can't decode a row of {place} at {at}, row {row}: {}; repair: exclude the table with `\"!{}\"` in `tables`, or report this",
-        error.what, table.name
-    ))
+    let repair = match &error.repair {
+        Some(how) => format!("{how}; or set `on_poison` to dead_letter or skip"),
+        None => format!("exclude the table with `\"!{}\"` in `tables`, or report this", table.name),
+    };
+    RunError::definite(format!("can't decode a row of {place} at {at}, row {row}: {}; repair: {repair}", error.what))
 }
 
 /// A key column is in none of a change's images.

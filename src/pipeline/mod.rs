@@ -13,17 +13,21 @@
 
 mod copies;
 mod encode;
+mod poison;
 mod publish;
+pub mod size;
+mod stopped;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rowcast_core::{Batch, Event, Opened, Position, Source, SourceInfo, SourceStream};
+use rowcast_core::{Batch, Begin, Event, KeptSchema, Opened, Position, Source, SourceInfo, SourceStream, TableName};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 pub use encode::{Destination, Encoded, Encoder, Record};
+pub use stopped::Schemas;
 
 use crate::backfill::board::Board;
 use crate::backfill::control::Control;
@@ -32,11 +36,12 @@ use crate::backfill::plan;
 use crate::backfill::state::TableId;
 use crate::backfill::watch::WatchList;
 use crate::checkpoint::Checkpoint;
-use crate::config::{BackfillConfig, BackfillMode, TopicTemplate, table_text};
+use crate::config::{BackfillConfig, BackfillMode, OnPoison, OnTableFailure, TopicTemplate, table_text};
 use crate::error::RunError;
+use crate::fail;
 use crate::format::json::SourceNames;
 use crate::sink::OpenSink;
-use crate::status::{State, Status};
+use crate::status::{Doing, Meter, Phase, Status};
 
 /// Batches that may wait, whatever their size: bounds what an empty batch costs.
 const QUEUED_BATCHES: usize = 1024;
@@ -64,16 +69,26 @@ pub struct PipelineOptions {
     pub commit_interval: Duration,
     /// Bytes after which a commit is due.
     pub commit_bytes: usize,
+    /// What they begin with.
+    pub commit_size: size::Remembered,
     /// This process.
     pub owner: String,
     /// Told when the stream is open.
     pub status: Status,
+    /// Told what the run is doing.
+    pub meter: Arc<Meter>,
     /// What is copied of the rows that are there already; none for a look aside, which copies nothing.
     pub backfill: Option<BackfillConfig>,
     /// Where events of a table without a key are kept while it is copied.
     pub state_dir: PathBuf,
     /// Where an operator's requests come from.
     pub control: Control,
+    /// The run begins behind a gap, and this is what was lost: tables are voided and copied again.
+    pub anew: Option<String>,
+    /// What becomes of an event that can't be delivered.
+    pub on_poison: OnPoison,
+    /// What becomes of a table that can't be followed any more.
+    pub on_table_failure: OnTableFailure,
 }
 
 /// Runs a source until `stop` turns true or something fails.
@@ -111,7 +126,7 @@ pub async fn run<S: Source, O: OpenSink>(
                 .then(|| coordinator::start(source, &readers, options.control.register(), &stop));
             let mut complete = false;
             let read = tokio::select! {
-                read = read(stream, encoder, jobs, options.budget - share, &mut stop) => read,
+                read = read(stream, encoder, jobs, options.budget - share, &options.meter, &mut stop) => read,
                 () = coordinator::all_done(board.clone()), if only => {
                     complete = true;
                     Ok(())
@@ -154,44 +169,85 @@ async fn open_source<S: Source>(
         },
         _ = stop.wait_for(|stop| *stop) => return Ok(None),
     };
+    options.meter.enters(Doing::OpenSource, std::time::Instant::now());
     let resume = checkpoint.as_ref().and_then(|checkpoint| checkpoint.position.clone());
+    let identity = checkpoint.as_ref().and_then(|checkpoint| checkpoint.identity.as_deref());
+    let schemas = checkpoint.as_ref().map(|checkpoint| Arc::clone(&checkpoint.schemas)).unwrap_or_default();
+    let kept: Vec<Arc<KeptSchema>> = schemas.values().cloned().collect();
+    let begin = match &resume {
+        _ if options.anew.is_some() => Begin::Anew { identity },
+        Some(position) => Begin::At { position, identity, schemas: &kept },
+        None => Begin::Now,
+    };
     let opened = tokio::select! {
-        opened = source.open(resume.as_ref()) => opened?,
+        opened = source.open(begin) => opened?,
         _ = stop.wait_for(|stop| *stop) => return Ok(None),
     };
-    let Opened { info, start: now, stream, confirm } = opened;
+    fail::point("open.source");
+    let Opened { info, start: now, stream, confirm, pulse } = opened;
     if let Some(checkpoint) = &checkpoint {
         checkpoint.check_server(info.kind, info.identity.as_deref())?;
     }
-    let position = resume.clone().unwrap_or_else(|| Position::boundary(now));
+    let resume = resume.filter(|_| options.anew.is_none());
+    let mut position = resume.clone().unwrap_or_else(|| Position::boundary(now.clone()));
+    // the same place, perhaps in other words: a file and an offset of MySQL as GTIDs
+    position.log = now;
+    position.timeline = info.timeline;
+    if resume.is_none() {
+        position.prepared = info.prepared.clone();
+    }
     let captured: Vec<TableId> = info
         .tables
         .iter()
         .map(|(qualifier, table)| TableId { qualifier: qualifier.clone(), table: table.clone() })
         .collect();
-    let begin =
-        options.backfill.as_ref().map(|config| plan::start(checkpoint.as_ref(), config, &captured)).unwrap_or_default();
-    log_start(options, &info, resume.is_some(), &position, &begin);
-    options.status.set(&options.name, State::Streaming);
+    let begin = match &options.backfill {
+        Some(config) if options.anew.is_some() => plan::anew(config, &captured),
+        Some(config) => plan::start(checkpoint.as_ref(), config, &captured),
+        None => plan::Start::default(),
+    };
     let parallelism = options.backfill.as_ref().map_or(1, |config| config.parallelism);
     let watch = WatchList::default();
+    let (copying, mut notes) = (!begin.copies.is_empty(), begin.notes);
+    let before = checkpoint.as_ref().and_then(|checkpoint| checkpoint.topic.as_deref());
+    notes.extend(other_topics(before, options.topic.as_ref(), &position));
     let board = Board::new(begin.copies, begin.tables, parallelism, watch.clone());
-    let names = SourceNames { name: options.name.clone(), kind: options.kind };
-    let (db, topic) = (options.db.clone(), options.topic.clone());
-    let encoder = Arc::new(Encoder::new(names, db, topic, options.tombstones, position.inside.clone(), watch));
-    let first = resume.is_none();
+    options.meter.opened(&position, resume.is_none(), &board, pulse);
+    let encoder = Arc::new(Encoder::new(options, position.inside.clone(), watch));
+    let (begun, streams) = oneshot::channel();
     let started = publish::Started {
-        position,
-        identity: info.identity,
-        first,
+        position: position.clone(),
+        identity: info.identity.clone(),
+        first: resume.is_none(),
+        begun,
+        void: if options.anew.is_some() {
+            captured.iter().map(|id| table_name(options, id)).collect()
+        } else {
+            Vec::new()
+        },
         confirm: Box::new(confirm),
         board: board.clone(),
         encoder: Arc::clone(&encoder),
+        // what was kept holds behind the checkpoint only
+        schemas: if resume.is_some() { schemas } else { Arc::default() },
     };
-    if start.send(started).is_err() {
+    // it streams once a restart would go on from here; if the publisher fails before, it says why itself
+    if start.send(started).is_err() || streams.await.is_err() {
         return Ok(None);
     }
+    log_start(options, &info, resume.is_some(), &position, copying, &notes);
+    options.status.set(&options.name, Phase::Streaming);
     Ok(Some(Started { stream, encoder, board, captured: Arc::new(captured) }))
+}
+
+/// The full name of a table.
+fn table_name(options: &PipelineOptions, id: &TableId) -> TableName {
+    let schemas = options.kind == "postgres";
+    TableName {
+        db: if schemas { options.db.as_str() } else { id.qualifier.as_str() }.into(),
+        schema: schemas.then(|| id.qualifier.as_str().into()),
+        table: id.table.as_str().into(),
+    }
 }
 
 /// A source that streams.
@@ -202,7 +258,24 @@ struct Started<T> {
     captured: Arc<Vec<TableId>>,
 }
 
-fn log_start(options: &PipelineOptions, info: &SourceInfo, resumes: bool, from: &Position, begin: &plan::Start) {
+/// What to say if events went to other topics before.
+fn other_topics(before: Option<&str>, now: Option<&TopicTemplate>, position: &Position) -> Option<String> {
+    let (before, now) = (before?, now?.to_string());
+    let note = format!(
+        "`sink.topic` was {before} until {position}: events up to there stay in those topics; `rowcast backfill` copies a table into \
+         its new one"
+    );
+    (before != now).then_some(note)
+}
+
+fn log_start(
+    options: &PipelineOptions,
+    info: &SourceInfo,
+    resumes: bool,
+    from: &Position,
+    copying: bool,
+    notes: &[String],
+) {
     const SHOWN: usize = 8;
     let mut tables = info
         .tables
@@ -217,12 +290,15 @@ fn log_start(options: &PipelineOptions, info: &SourceInfo, resumes: bool, from: 
     let (source, server, kind) = (options.name.as_str(), info.server.as_str(), info.kind);
     if resumes {
         tracing::info!(source, kind, server, %from, tables, "streaming: resumed from its checkpoint");
+    } else if let Some(lost) = &options.anew {
+        let what = "streaming behind a gap: what was published of the tables is void, and they are copied again";
+        tracing::warn!(source, kind, server, %from, tables, "{what}; {lost}");
     } else {
-        let rows = if begin.copies.is_empty() { "are not sent" } else { "are copied beside them" };
+        let rows = if copying { "are copied beside them" } else { "are not sent" };
         let what = "streaming: no checkpoint, so changes from now on; rows that are already there";
         tracing::info!(source, kind, server, %from, tables, "{what} {rows}");
     }
-    for note in info.notes.iter().chain(&begin.notes) {
+    for note in info.notes.iter().chain(notes) {
         tracing::info!(source, "{note}");
     }
 }
@@ -233,11 +309,13 @@ async fn read<T: SourceStream>(
     encoder: Arc<Encoder>,
     jobs: mpsc::Sender<publish::Job>,
     budget: usize,
+    meter: &Meter,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), RunError> {
     let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
     let permits = budget.clamp(1, u32::MAX as usize >> 1);
     let budget = Arc::new(Semaphore::new(permits));
+    meter.queue(&budget, permits);
     let (queue, waiting) = mpsc::channel(QUEUED_BATCHES);
     let dispatcher = tokio::spawn(dispatch(waiting, encoder, jobs.clone(), workers));
     let mut deadline: Option<Instant> = None;
@@ -254,7 +332,7 @@ async fn read<T: SourceStream>(
                 continue;
             }
             () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => break Ok(()),
-            batch = stream.next() => match batch {
+            batch = meter.reading(stream.next()) => match batch {
                 Ok(batch) => batch,
                 Err(error) => break Err(RunError::from(error)),
             },

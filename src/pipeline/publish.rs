@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rowcast_core::{Confirm, Inside, LogPosition, Position, Transaction};
+use rowcast_core::{Confirm, Inside, LogPosition, Position, Prepared, TableName, Transaction};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
@@ -22,14 +22,20 @@ use tokio::task::JoinHandle;
 
 use super::PipelineOptions;
 use super::copies::Copies;
-use super::encode::{Encoded, Encoder, Progress, Touched};
+use super::encode::{Encoded, Encoder, Progress, Record, Touched};
+use super::poison;
+use super::size::CommitSize;
+use super::stopped::Schemas;
 use crate::backfill::board::Board;
 use crate::backfill::coordinator::Message;
+use crate::backfill::state::TableId;
 use crate::checkpoint::Checkpoint;
 use crate::error::RunError;
-use crate::format::json;
+use crate::fail;
+use crate::format::json::{self, ReadText};
 use crate::route;
-use crate::sink::{OpenSink, OpenedSink, Sink};
+use crate::sink::{Changed, OpenSink, OpenedSink, Sink};
+use crate::status::Doing;
 
 /// Encoded batches that may wait for the publisher; the slots bound them further.
 const JOBS: usize = 16;
@@ -44,15 +50,6 @@ const BUSY: f64 = 5_000.0;
 const BREATH: Duration = Duration::from_millis(4);
 /// How long a transaction may stay open in the sink while its rest is awaited, before it is published in parts.
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
-/// Bytes of the first commit of a run. The size doubles with each commit that is quick and halves with each that is slow, so
-/// that what is staged can be delivered within the transaction's time-out however slow the sink is: a size that is never
-/// delivered in time would be tried for ever.
-const FIRST_COMMIT: usize = 1 << 20;
-/// The smallest size that slow commits lead to.
-const LEAST_COMMIT: usize = 64 << 10;
-/// A commit that takes less is quick, one that takes more is slow.
-const QUICK: Duration = Duration::from_millis(500);
-const SLOW: Duration = Duration::from_secs(2);
 /// The size while tables are copied: the stream's events wait for the commit before theirs, so that one must not take long.
 const COPYING_COMMIT: usize = 2 << 20;
 /// How long the publisher sleeps at most while rows of a copy wait for the stream.
@@ -116,12 +113,18 @@ pub struct Started {
     pub identity: Option<String>,
     /// There was no checkpoint with a position: one is committed before anything is streamed.
     pub first: bool,
+    /// Told when that is done.
+    pub begun: oneshot::Sender<()>,
+    /// Tables whose rows downstream are void, since the stream begins behind a gap.
+    pub void: Vec<TableName>,
     /// The way back to the source.
     pub confirm: Box<dyn Confirm>,
     /// What is being copied.
     pub board: Board,
     /// Encodes what belongs to copies.
     pub encoder: Arc<Encoder>,
+    /// What is kept of the tables' columns.
+    pub schemas: Arc<Schemas>,
 }
 
 /// The pipeline's ends of the channels to a publisher.
@@ -149,12 +152,14 @@ pub fn spawn<O: OpenSink>(mut opener: O, options: PipelineOptions) -> Link {
     let thread = std::thread::Builder::new().name(format!("publish-{}", options.name));
     let spawned = thread.spawn(move || {
         let publish = || {
-            let OpenedSink { sink, checkpoint } = opener.open()?;
+            options.meter.enters(Doing::OpenSink, Instant::now());
+            let OpenedSink { sink, checkpoint, generation } = opener.open(options.anew.is_some())?;
+            options.meter.set_probe(sink.probe());
             if opened.send(checkpoint).is_err() {
                 return Ok(());
             }
             match runtime.block_on(started) {
-                Ok(started) => Publisher::new(sink, started, options, runtime).run(waiting, read),
+                Ok(started) => Publisher::new((sink, generation), started, options, runtime).run(waiting, read),
                 Err(_) => Ok(()),
             }
         };
@@ -185,12 +190,28 @@ pub(super) struct Publisher {
     /// The place of the last read that was handled.
     pub(super) last_read: Option<String>,
     identity: Option<String>,
+    /// Of our claim.
+    generation: u64,
     /// The first checkpoint is still to be written.
     first: bool,
+    begun: Option<oneshot::Sender<()>>,
+    void: Vec<TableName>,
+    /// Tables of which nothing is published at the moment.
+    pub(super) stopped: Arc<HashSet<TableId>>,
+    /// What is kept of the tables' columns, and whether that isn't in the checkpoint yet.
+    pub(super) schemas: Arc<Schemas>,
+    pub(super) schemas_changed: bool,
     pub(super) names: json::SourceNames,
     /// Table versions whose schema was sent in this run.
     announced: HashSet<String>,
+    pub(super) poison: poison::Met,
     pub(super) log: LogPosition,
+    /// Of `log`; the same for a whole run.
+    timeline: Option<u32>,
+    /// What was prepared before `log` and hasn't ended.
+    prepared: Vec<Prepared>,
+    /// What the transaction in progress does to that at its end.
+    preparing: Option<Preparing>,
     /// The partly published transaction of the checkpoint, until it comes by.
     pending: Option<Inside>,
     /// The transaction in progress and its last row staged.
@@ -199,8 +220,14 @@ pub(super) struct Publisher {
     last_commit: Instant,
     /// Records a second, as the last commits saw it.
     rate: f64,
-    /// Bytes after which a commit is due, as the last commits allow.
-    commit_bytes: usize,
+    size: CommitSize,
+}
+
+/// What the end of a transaction does to the prepared ones.
+#[derive(Debug)]
+enum Preparing {
+    One(Prepared),
+    Settled(Box<str>),
 }
 
 /// What has gathered since the last commit.
@@ -208,6 +235,8 @@ pub(super) struct Publisher {
 pub(super) struct Gathered {
     records: usize,
     bytes: usize,
+    /// Of these, what was staged before the transaction in progress.
+    earlier: usize,
     /// When the first and the last of the records were staged.
     span: Option<(Instant, Instant)>,
     /// The position moved, or something else has to be committed.
@@ -215,9 +244,15 @@ pub(super) struct Gathered {
 }
 
 impl Publisher {
-    fn new(sink: Box<dyn Sink>, started: Started, options: PipelineOptions, runtime: Handle) -> Self {
-        let Started { position, identity, first, confirm, board, encoder } = started;
-        let commit_bytes = options.commit_bytes.min(FIRST_COMMIT);
+    fn new(
+        (sink, generation): (Box<dyn Sink>, u64),
+        started: Started,
+        options: PipelineOptions,
+        runtime: Handle,
+    ) -> Self {
+        let Started { position, identity, first, begun, void, confirm, board, encoder, schemas } = started;
+        let size = CommitSize::new(&options.commit_size, options.commit_bytes, Instant::now());
+        let stopped = board.stopped();
         Self {
             sink,
             confirm,
@@ -229,23 +264,39 @@ impl Publisher {
             copies: Copies::default(),
             last_read: None,
             identity,
+            generation,
             first,
+            begun: Some(begun),
+            void,
+            stopped,
+            // the claim has written them
+            schemas,
+            schemas_changed: false,
             announced: HashSet::new(),
+            poison: poison::Met::default(),
             log: position.log,
+            timeline: position.timeline,
+            prepared: position.prepared,
+            preparing: None,
             pending: position.inside,
             open: None,
             staged: Gathered::default(),
             last_commit: Instant::now(),
             rate: 0.0,
-            commit_bytes,
+            size,
         }
     }
 
     fn run(mut self, mut jobs: mpsc::Receiver<Job>, mut pieces: mpsc::Receiver<Message>) -> Result<(), RunError> {
         if self.first {
             // from now on a restart goes on here, whatever happens
+            self.begin_source()?;
             self.commit()?;
         }
+        // nobody listens any more if the run was stopped meanwhile
+        let _ = self.begun.take().map(|begun| begun.send(()));
+        // before the first event of the table, so that none is left out behind the void
+        self.void_copies()?;
         // the stream goes first; between any two of its batches there is room for one piece
         loop {
             let mut busy = true;
@@ -286,17 +337,39 @@ impl Publisher {
         self.finish()
     }
 
+    /// Says that the source begins to stream; behind a gap, that what was published before is void.
+    fn begin_source(&mut self) -> Result<(), RunError> {
+        let (pos, gap) = (self.log.to_string(), self.options.anew.is_some());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // all at once: their topics are looked up together
+        let mut voids = Encoded::default();
+        for name in mem::take(&mut self.void) {
+            let now_us = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+            let text =
+                ReadText::new(&self.names, &pos, now_us, &format!("gap-{:016x}", route::fnv1a(&name.to_string())));
+            self.encoder.encode_void(&mut voids, &name, &text);
+        }
+        self.stage_records(&voids, 0..voids.records.len())?;
+        let mut value = Vec::new();
+        json::source_marker(&mut value, &self.names, &self.options.db, &pos, gap);
+        self.sink.stage_schema(&route::schema_topic(&self.options.name), "source", &value)
+    }
+
     fn stage_job(&mut self, job: Job) -> Result<(), RunError> {
         let staged = self
             .runtime
             .block_on(job)
             .map_err(|error| RunError::definite(format!("the encoder failed: {error}: a defect of rowcast")))??;
+        if let Some((count, reason)) = &staged.encoded.poison {
+            self.poisoned(*count, reason);
+        }
         self.stage(&staged.encoded)
     }
 
     /// Stages a batch, with commits between its transactions when they are due.
     fn stage(&mut self, encoded: &Encoded) -> Result<(), RunError> {
         self.announce(encoded)?;
+        self.stopped = self.board.stopped();
         let copying = self.board.is_busy();
         if copying {
             self.board.batch_begins(encoded.watch, &self.log);
@@ -323,6 +396,9 @@ impl Publisher {
         if self.open.is_some() && self.must_split() {
             self.commit()?;
         }
+        if self.open.is_none() && self.pending.is_none() && self.staged.span.is_none() {
+            self.options.meter.passed(&self.log, self.copies.reached);
+        }
         Ok(())
     }
 
@@ -338,13 +414,18 @@ impl Publisher {
         if records.is_empty() {
             return Ok(());
         }
-        let end = |range: &Option<Range<usize>>| range.as_ref().map_or(0, Range::len);
         let slice = encoded.records.get(records.clone()).unwrap_or(&[]);
-        self.staged.bytes += slice.iter().map(|record| end(&record.key) + end(&record.value)).sum::<usize>();
-        self.staged.records += records.len();
         let now = Instant::now();
+        if self.staged.records == 0 {
+            self.size.begins(now);
+        }
+        self.staged.bytes += slice.iter().map(Record::size).sum::<usize>();
+        self.staged.records += records.len();
         self.staged.span = Some((self.staged.span.map_or(now, |(first, _)| first), now));
-        self.sink.stage(encoded, records)
+        self.options.meter.enters(Doing::Stage, now);
+        let staged = self.stage_fitting(encoded, records);
+        self.options.meter.leaves();
+        staged
     }
 
     /// Sends the schemas of table versions that weren't met in this run.
@@ -355,7 +436,9 @@ impl Publisher {
             {
                 let mut value = Vec::new();
                 json::schema(&mut value, &self.names, table);
+                self.options.meter.enters(Doing::Stage, Instant::now());
                 self.sink.stage_schema(&route::schema_topic(&self.options.name), fingerprint, &value)?;
+                self.options.meter.leaves();
                 self.announced.insert(fingerprint.clone());
                 let columns = table.columns.len();
                 tracing::debug!(source = %self.options.name, table = %table.name, columns, fingerprint, "table version");
@@ -372,6 +455,13 @@ impl Publisher {
                     self.board.begin(watch, transaction);
                 }
                 let published = self.pending.take_if(|pending| pending.transaction == transaction.pos);
+                if let Some(inside) = &published {
+                    check_same(inside, transaction)?;
+                }
+                if same.is_none() {
+                    self.preparing = None;
+                    self.staged.earlier = self.staged.bytes;
+                }
                 let rows = same.or(published.map(|inside| inside.rows)).unwrap_or(0);
                 self.open = Some((Arc::clone(transaction), rows));
             }
@@ -381,15 +471,28 @@ impl Publisher {
                     self.staged.moved = true;
                 }
             }
+            Progress::Prepared(prepared) => self.preparing = Some(Preparing::One(prepared.clone())),
+            Progress::Settled(name) => self.preparing = Some(Preparing::Settled(name.clone())),
             Progress::Commit(mark, end) => {
+                match self.preparing.take() {
+                    Some(Preparing::One(prepared)) => {
+                        self.prepared.retain(|known| known.name != prepared.name);
+                        self.prepared.push(prepared);
+                    }
+                    Some(Preparing::Settled(name)) => self.prepared.retain(|known| *known.name != *name),
+                    None => {}
+                }
                 self.copies.reached = *end;
                 if let Some((transaction, _)) = self.open.take() {
+                    self.options.meter.staged_commit(transaction.commit_us);
                     self.board.commit(&transaction, *end, behind(transaction.commit_us));
                     self.hold_commit(&transaction, *end);
                 }
                 self.log.advance(mark).map_err(|error| RunError::definite(error.to_string()))?;
                 self.staged.moved = true;
             }
+            Progress::TableFailed(failure) => self.table_failed(failure)?,
+            Progress::Schema(schema) => self.keep_schema(schema),
             Progress::Heartbeat(position, at) => {
                 self.copies.reached = self.copies.reached.max(*at);
                 self.board.reached(Some(*at), Duration::ZERO);
@@ -405,15 +508,17 @@ impl Publisher {
     /// Enough has gathered: commit at the next transaction's end.
     pub(super) fn is_due(&self) -> bool {
         let most = if self.board.is_busy() { COPYING_COMMIT } else { usize::MAX };
-        self.staged.bytes >= self.commit_bytes.min(most)
+        self.staged.bytes >= self.size.bytes().min(most)
             || self.staged.span.is_some_and(|(first, _)| first.elapsed() >= self.options.commit_interval)
     }
 
     /// The transaction in progress is too large or too slow to be published whole.
     fn must_split(&self) -> bool {
         let late = self.staged.span.is_some_and(|(first, _)| first.elapsed() >= LONGEST_WAIT);
+        // what is before it was not too large by itself; small transactions are whole, however small commits have become
+        let large = self.staged.bytes.saturating_sub(self.staged.earlier) >= self.size.bytes();
         // one checkpoint holds one partly published transaction
-        self.pending.is_none() && (self.staged.bytes >= self.commit_bytes || late)
+        self.pending.is_none() && (large || late)
     }
 
     /// Nothing is waiting: commits if that is the moment; returns how long to wait for more.
@@ -451,12 +556,14 @@ impl Publisher {
 
     fn position(&self) -> Position {
         let inside = match &self.open {
-            Some((transaction, rows)) if *rows > 0 => {
-                Some(Inside { transaction: transaction.pos.clone(), rows: *rows })
-            }
+            Some((transaction, rows)) if *rows > 0 => Some(Inside {
+                transaction: transaction.pos.clone(),
+                rows: *rows,
+                commit_us: Some(transaction.commit_us),
+            }),
             _ => self.pending.clone(),
         };
-        Position { log: self.log.clone(), inside }
+        Position { log: self.log.clone(), inside, timeline: self.timeline, prepared: self.prepared.clone() }
     }
 
     pub(super) fn commit(&mut self) -> Result<(), RunError> {
@@ -468,17 +575,25 @@ impl Publisher {
             identity: self.identity.clone(),
             position: Some(position),
             owner: self.options.owner.clone(),
+            generation: self.generation,
             copies,
             tables: Some(tables),
+            schemas: Arc::clone(&self.schemas),
+            topic: self.options.topic.as_ref().map(ToString::to_string),
         };
         let began = Instant::now();
-        self.sink.commit(&checkpoint, tables_changed)?;
+        self.options.meter.enters(Doing::Commit, began);
+        let schemas_changed = mem::take(&mut self.schemas_changed);
+        self.sink.commit(&checkpoint, Changed { tables: tables_changed, schemas: schemas_changed })?;
         self.board.committed(version);
         self.tell_finished();
         let took = began.elapsed();
-        self.commit_bytes = next_size(self.commit_bytes, took, self.options.commit_bytes);
+        let Gathered { records, bytes, .. } = self.staged;
+        self.options.meter.committed(&checkpoint, self.copies.reached, records, bytes, took);
+        self.size.done(bytes, took, Instant::now());
         // the log position lies before the transaction in progress, so the server keeps all of that one
         self.confirm.confirm(&self.log);
+        fail::point("confirm.done");
         tracing::trace!(source = %self.options.name, records = self.staged.records, bytes = self.staged.bytes, "committed");
         let seen = self.staged.records as f64 / self.last_commit.elapsed().as_secs_f64().max(1e-3);
         self.rate = (self.rate + seen) / 2.0;
@@ -498,34 +613,20 @@ impl Publisher {
     }
 }
 
+/// A crash of the server may tear the transaction that is published in part: a server that forgets it (MariaDB) gives its GTID to the
+/// next one.
+fn check_same(inside: &Inside, transaction: &Transaction) -> Result<(), RunError> {
+    match inside.commit_us {
+        Some(published) if published != transaction.commit_us => Err(RunError::gap(format!(
+            "gap: {} rows of transaction {} are published, which the server doesn't have any more: the transaction that it has under              this name was committed at another time; it crashed while it wrote the first one; repair: set `on_gap: backfill`, which              copies all tables again; or remove the checkpoint to start at the server's current end",
+            inside.rows, transaction.pos
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// How long ago a commit of the source was, by our clock.
 fn behind(commit_us: i64) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(Duration::from_micros(commit_us.max(0) as u64))
-}
-
-/// The size of the next commit after one of `size` that took `took`; `most` is the configured one.
-fn next_size(size: usize, took: Duration, most: usize) -> usize {
-    if took < QUICK {
-        size.saturating_mul(2).min(most)
-    } else if took > SLOW {
-        (size / 2).max(LEAST_COMMIT.min(most))
-    } else {
-        size
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commits_grow_while_they_are_quick_and_shrink_while_they_are_slow() {
-        let most = 16 << 20;
-        let after = |start: usize, took: Duration| (0..20).fold(start, |size, _| next_size(size, took, most));
-        assert_eq!(after(FIRST_COMMIT, Duration::from_millis(30)), most);
-        assert_eq!(after(most, Duration::from_secs(9)), LEAST_COMMIT);
-        assert_eq!(after(FIRST_COMMIT, Duration::from_secs(1)), FIRST_COMMIT);
-        assert_eq!(next_size(1000, Duration::from_secs(9), 1000), 1000);
-    }
 }

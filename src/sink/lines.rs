@@ -2,17 +2,21 @@
 //!
 //! One event a line; tombstones and schemas, which only a compacted topic has a use for, are left out. At least once: the
 //! checkpoint moves after the events were written (a file: synced), so that a crash repeats the last ones, each with the same
-//! `id`. A last line that a crash cut short is ended before new ones follow.
+//! `id`. A last line that a crash cut short is removed before new ones follow (in a file that holds no events of ours yet, which
+//! somebody else began, it is ended). A large file is set aside between two transactions ([`Rotation`]).
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::{OpenSink, OpenedSink, Sink};
+use super::rotate::{Rotation, sync_folder};
+use super::{Changed, OpenSink, OpenedSink, Sink};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::file::{CheckpointFile, no_room};
+use crate::config::RotateConfig;
 use crate::error::{RunError, RunErrorClass};
+use crate::fail;
 use crate::pipeline::Encoded;
 
 /// Where lines go.
@@ -20,8 +24,8 @@ use crate::pipeline::Encoded;
 pub enum Target {
     /// Standard output.
     Stdout,
-    /// This file.
-    File(PathBuf),
+    /// This file, and when it is set aside.
+    File(PathBuf, Option<RotateConfig>),
 }
 
 /// Settings of a line sink.
@@ -36,7 +40,7 @@ pub struct LineSettings {
 }
 
 impl OpenSink for LineSettings {
-    fn open(&mut self) -> Result<OpenedSink, RunError> {
+    fn open(&mut self, _: bool) -> Result<OpenedSink, RunError> {
         let (state, checkpoint) = match &self.state {
             Some(folder) => {
                 let (file, checkpoint) = CheckpointFile::open(folder, &self.source)?;
@@ -46,40 +50,110 @@ impl OpenSink for LineSettings {
         };
         let output = match &self.target {
             Target::Stdout => Output::Stdout(BufWriter::with_capacity(1 << 16, std::io::stdout())),
-            Target::File(path) => {
-                let file = open_whole_lines(path).map_err(|error| {
-                    let message = format!("can't append to {}: {error}", path.display());
-                    if no_room(&error) {
-                        RunError::transient(message)
-                    } else {
-                        RunError::definite(format!("{message}; repair: `sink.path`"))
-                    }
-                })?;
-                let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
-                Output::File { out: BufWriter::with_capacity(1 << 16, file), path: path.clone(), is_regular }
+            Target::File(path, rotate) => {
+                if rotate.is_some() && path.is_symlink() {
+                    return Err(RunError::definite(format!(
+                        "{} is a symbolic link, which can't be set aside with what it points to; repair: name the file itself in \
+                         `sink.path`, or leave `sink.rotate` out",
+                        path.display()
+                    )));
+                }
+                Output::File(EventFile::open(path, *rotate, checkpoint.is_some())?)
             }
         };
-        Ok(OpenedSink { sink: Box::new(Lines { output, state }), checkpoint })
+        Ok(OpenedSink { sink: Box::new(Lines { output, state }), checkpoint, generation: 0 })
     }
 }
 
-/// Opens for appending, and ends a last line that a crash cut short: its event is sent again whole.
-fn open_whole_lines(path: &PathBuf) -> std::io::Result<File> {
+/// The file that is written to.
+struct EventFile {
+    out: BufWriter<File>,
+    path: PathBuf,
+    /// Pipes and devices have nothing to sync or to set aside.
+    is_regular: bool,
+    bytes: u64,
+    rotation: Option<Rotation>,
+}
+
+impl EventFile {
+    /// `ours`: events of ours may be in it, so that a line without an end is one that a crash cut short.
+    fn open(path: &PathBuf, rotate: Option<RotateConfig>, ours: bool) -> Result<Self, RunError> {
+        let file = open_whole_lines(path, ours).map_err(|error| {
+            let message = format!("can't append to {}: {error}", path.display());
+            if no_room(&error) {
+                RunError::transient(message)
+            } else {
+                RunError::definite(format!("{message}; repair: `sink.path`"))
+            }
+        })?;
+        let metadata = file.metadata().ok();
+        let is_regular = metadata.as_ref().is_some_and(std::fs::Metadata::is_file);
+        let bytes = metadata.map_or(0, |metadata| metadata.len());
+        let rotation = rotate.filter(|_| is_regular).map(|config| Rotation::new(path, config));
+        Ok(Self { out: BufWriter::with_capacity(1 << 16, file), path: path.clone(), is_regular, bytes, rotation })
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        self.out.flush()?;
+        // a device says with an error that it has nothing to sync
+        if self.is_regular { self.out.get_ref().sync_data() } else { Ok(()) }
+    }
+
+    /// Sets the file aside if it is large enough. All of it is on disk, and ends with a transaction.
+    fn rotate(&mut self) -> std::io::Result<()> {
+        let Some(rotation) = self.rotation.as_ref().filter(|rotation| rotation.is_due(self.bytes)) else {
+            return Ok(());
+        };
+        rotation.set_aside()?;
+        self.out = BufWriter::with_capacity(1 << 16, open_whole_lines(&self.path, true)?);
+        self.bytes = 0;
+        tracing::debug!(file = %self.path.display(), "set aside");
+        Ok(())
+    }
+}
+
+/// Opens for appending. A last line without an end is removed if it is ours, since its event is sent again; else ended.
+fn open_whole_lines(path: &PathBuf, ours: bool) -> std::io::Result<File> {
+    let is_new = !path.exists();
     let mut file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
-    if file.metadata()?.is_file() && file.seek(SeekFrom::End(0))? > 0 {
-        file.seek(SeekFrom::End(-1))?;
-        let mut last = [0];
-        file.read_exact(&mut last)?;
-        if last != *b"\n" {
+    if !file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    if is_new {
+        sync_folder(path)?;
+    }
+    let length = file.seek(SeekFrom::End(0))?;
+    let whole = whole_lines(&mut file, length)?;
+    if whole < length {
+        if ours {
+            file.set_len(whole)?;
+        } else {
             file.write_all(b"\n")?;
         }
     }
     Ok(file)
 }
 
+/// The length without a last line that has no end.
+fn whole_lines(file: &mut File, length: u64) -> std::io::Result<u64> {
+    let mut block = [0; 1 << 13];
+    let mut end = length;
+    while end > 0 {
+        let start = end.saturating_sub(block.len() as u64);
+        file.seek(SeekFrom::Start(start))?;
+        let block = block.get_mut(..usize::try_from(end - start).unwrap_or(0)).unwrap_or_default();
+        file.read_exact(block)?;
+        if let Some(at) = block.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
 enum Output {
     Stdout(BufWriter<std::io::Stdout>),
-    File { out: BufWriter<File>, path: PathBuf, is_regular: bool },
+    File(EventFile),
 }
 
 struct Lines {
@@ -95,22 +169,27 @@ impl Lines {
                 message: "the reader of standard output has gone".into(),
             },
             Output::Stdout(_) => RunError::transient(format!("can't write to standard output: {error}")),
-            Output::File { path, .. } => {
-                RunError::transient(format!("can't write events to {}: {error}", path.display()))
+            Output::File(file) => {
+                RunError::transient(format!("can't write events to {}: {error}", file.path.display()))
             }
         }
     }
 
     fn write(&mut self, encoded: &Encoded, records: Range<usize>) -> std::io::Result<()> {
+        let mut bytes = 0;
         let out: &mut dyn Write = match &mut self.output {
             Output::Stdout(out) => out,
-            Output::File { out, .. } => out,
+            Output::File(file) => &mut file.out,
         };
         for record in encoded.records.get(records).unwrap_or(&[]) {
             if let Some(value) = record.value.clone().and_then(|range| encoded.buf.get(range)) {
                 out.write_all(value)?;
                 out.write_all(b"\n")?;
+                bytes += value.len() as u64 + 1;
             }
+        }
+        if let Output::File(file) = &mut self.output {
+            file.bytes += bytes;
         }
         Ok(())
     }
@@ -118,16 +197,20 @@ impl Lines {
     fn sync(&mut self) -> std::io::Result<()> {
         match &mut self.output {
             Output::Stdout(out) => out.flush(),
-            Output::File { out, is_regular, .. } => {
-                out.flush()?;
-                // pipes and /dev/null have nothing to sync, and say so with an error
-                if *is_regular { out.get_ref().sync_data() } else { Ok(()) }
-            }
+            Output::File(file) => file.sync(),
         }
     }
 }
 
 impl Sink for Lines {
+    fn prepare(&mut self, _: &Encoded, _: Range<usize>) -> Result<(), RunError> {
+        Ok(())
+    }
+
+    fn largest(&mut self, _: &str) -> Result<usize, RunError> {
+        Ok(usize::MAX)
+    }
+
     fn stage(&mut self, encoded: &Encoded, records: Range<usize>) -> Result<(), RunError> {
         self.write(encoded, records).map_err(|error| self.failed(&error))
     }
@@ -136,11 +219,17 @@ impl Sink for Lines {
         Ok(())
     }
 
-    fn commit(&mut self, checkpoint: &Checkpoint, _: bool) -> Result<(), RunError> {
+    fn commit(&mut self, checkpoint: &Checkpoint, _: Changed) -> Result<(), RunError> {
         self.sync().map_err(|error| self.failed(&error))?;
-        match &self.state {
-            Some(file) => file.write(checkpoint),
-            None => Ok(()),
+        fail::point("file.synced");
+        if let Some(file) = &self.state {
+            file.write(checkpoint)?;
+        }
+        // a transaction of which a part is out stays in one file
+        let between = checkpoint.position.as_ref().is_none_or(|position| position.inside.is_none());
+        match &mut self.output {
+            Output::File(file) if between => file.rotate().map_err(|error| self.failed(&error)),
+            _ => Ok(()),
         }
     }
 

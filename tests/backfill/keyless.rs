@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::faults::ask;
 use super::racing::copied;
 use super::support::eventually;
 use super::support::source::{Kind, PATIENCE, Source, Writer};
@@ -74,21 +75,27 @@ async fn write(source: &Source, stop: Arc<AtomicBool>) -> tokio::task::JoinHandl
     })
 }
 
-async fn keyless(kind: Kind, kills: usize) {
-    let source = Source::create(kind, "keyless").await;
+/// A table without a key and about so many rows.
+async fn create(source: &Source, rows: usize) {
     source.create_table("bag", "a int not null, b varchar(40) not null").await;
-    match &source {
+    match source {
         Source::Postgres(db) => {
             db.exec("alter table bag replica identity full").await;
-            db.exec("insert into bag select -(n % 5000) - 1, 'first' from generate_series(1, 60000) n").await;
+            db.exec(&format!("insert into bag select -(n % 5000) - 1, 'first' from generate_series(1, {rows}) n"))
+                .await;
         }
         Source::Mysql(db) => {
             db.exec("insert into bag values (-1, 'first'), (-2, 'first'), (-3, 'first')").await;
-            for _ in 0..14 {
+            for _ in 0..(rows / 3).ilog2() {
                 db.exec("insert into bag select a - 3, b from bag").await;
             }
         }
     }
+}
+
+async fn keyless(kind: Kind, kills: usize) {
+    let source = Source::create(kind, "keyless").await;
+    create(&source, 60_000).await;
     let stop = Arc::new(AtomicBool::new(false));
     let writer = write(&source, Arc::clone(&stop)).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -127,5 +134,61 @@ async fn tables_without_a_key_are_copied_while_they_change() {
 async fn the_copy_of_a_table_without_a_key_begins_anew_after_a_kill() {
     for kind in [Kind::Postgres, Kind::Mysql, Kind::Mariadb] {
         keyless(kind, 2).await;
+    }
+}
+
+/// A copy that ends before it is complete, by request or because another one takes its place, keeps no event back.
+async fn interrupted(kind: Kind, cancelled: bool) {
+    let source = Source::create(kind, "interrupted").await;
+    create(&source, 300_000).await;
+    let mut daemon = source.to_kafka_with("").spawn();
+    daemon.wait_for_log("copying the table", PATIENCE).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = write(&source, Arc::clone(&stop)).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mark = daemon.mark();
+    let table_name = format!("{}.bag", source.schema());
+    let mut what = vec![table_name.as_str()];
+    what.extend(cancelled.then_some("--cancel"));
+    let (code, out, err) = ask(&daemon, &source, &what).await;
+    assert_eq!(code, 0, "{out}{err}");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stop.store(true, Ordering::Relaxed);
+    let written = writer.await.unwrap();
+    if cancelled {
+        eventually(PATIENCE, "every insert once", || async {
+            let events = source.events("bag").await;
+            let mut inserted: Vec<i64> = events
+                .iter()
+                .filter(|event| event["op"] == "c")
+                .map(|event| event["after"]["a"].as_i64().unwrap())
+                .collect();
+            inserted.sort_unstable();
+            let all = inserted.iter().copied().eq(1..=written);
+            if all { Ok(()) } else { Err(format!("{} of {written}, {:?}", inserted.len(), runs(&source).await)) }
+        })
+        .await;
+    } else {
+        copied(&mut daemon, mark, &source, "bag").await;
+        let expected = table(&source).await;
+        eventually(PATIENCE, "the topic to be the table", || async {
+            if topic(&source).await == expected { Ok(()) } else { Err(format!("{:?}", runs(&source).await)) }
+        })
+        .await;
+    }
+    assert_eq!(daemon.shutdown(PATIENCE).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_copy_of_a_table_without_a_key_keeps_no_event_back() {
+    for kind in [Kind::Postgres, Kind::Mysql, Kind::Mariadb] {
+        interrupted(kind, true).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_table_without_a_key_can_be_asked_for_again_while_it_is_made() {
+    for kind in [Kind::Postgres, Kind::Mysql, Kind::Mariadb] {
+        interrupted(kind, false).await;
     }
 }

@@ -25,24 +25,24 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
             shop_with("brokers:", "broker:"),
             "x.yaml:9:1: missing key `brokers` in `sink`; such as `brokers: kafka:9092`\n\
              x.yaml:11:3: unknown key `broker` in `sink`; did you mean `brokers`? allowed: type, brokers, topic, \
-             properties, tombstones",
+             properties, topics, tombstones",
         ),
         (
             "unknown key at the top",
             format!("{SHOP}zebra: 1\n"),
-            "x.yaml:12:1: unknown key `zebra`; allowed: name, source, sink, delivery, memory, commit, backfill, state_dir",
+            "x.yaml:12:1: unknown key `zebra`; allowed: name, source, sink, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir",
         ),
         (
             "key in the wrong section",
             shop_with("  brokers", "  tables: [a.b]\n  brokers"),
             "x.yaml:11:3: unknown key `tables` in `sink`; `tables` belongs in `source`; allowed: type, brokers, topic, \
-             properties, tombstones",
+             properties, topics, tombstones",
         ),
         (
             "dotted key",
             format!("{SHOP}memory.budget: 1MiB\n"),
             "x.yaml:12:1: unknown key `memory.budget`; write nested keys in lines of their own, indented; allowed: name, \
-             source, sink, delivery, memory, commit, backfill, state_dir",
+             source, sink, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir",
         ),
         (
             "key of the shared file",
@@ -53,6 +53,40 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
             "key of another kind of source",
             STOCK.replace("  user", "  slot: s\n  user"),
             "x.yaml:5:3: `source.slot` means nothing here: it belongs to `type: postgres`, and this source has `type: mysql`",
+        ),
+        (
+            "topic settings",
+            format!(
+                "{SHOP}  topics:\n    partitions: 0\n    create: maybe\n    rules:\n      - {{match: 'a b', partitoins: 3}}\n      - {{replication: x}}\n      \
+                 - shop.*\n"
+            ),
+            "x.yaml:13:17: `sink.topics.partitions` is `0`: expected a whole number from 1 to 100000\n\
+             x.yaml:14:13: `sink.topics.create` is `maybe`: allowed: true, false\n\
+             x.yaml:16:17: `sink.topics.rules.match` is `a b`: ` ` is in no topic's name; allowed: letters, digits, . _ -, and the patterns * ?\n\
+             x.yaml:16:24: unknown key `partitoins` in an entry of `sink.topics.rules`; did you mean `partitions`? allowed: match, partitions, replication, config\n\
+             x.yaml:17:9: missing key `match` in `sink.topics.rules`; a topic's name, with * and ?\n\
+             x.yaml:17:23: `sink.topics.rules.replication` is `x`: expected a whole number from 1 to 32767\n\
+             x.yaml:18:9: `sink.topics.rules`: `shop.*` is no rule; expected a mapping such as {match: \"shop.*\", partitions: 12}",
+        ),
+        (
+            "a mechanism that nobody has tried",
+            format!("{SHOP}  properties: {{sasl.mechanism: OAUTHBEARER}}\n"),
+            "x.yaml:12:16: `sasl.mechanism` is OAUTHBEARER, which isn't supported; PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and client \
+             certificates are",
+        ),
+        (
+            "rotation",
+            SHOP.replace(
+                "  type: kafka\n  brokers: kafka:9092\n",
+                "  type: file\n  path: x\n  rotate: {max_bytes: 10B, keep: 0}\n",
+            ),
+            "x.yaml:12:23: `sink.rotate.max_bytes` is `10B`: expected 1KiB to 1024GiB\n\
+             x.yaml:12:34: `sink.rotate.keep` is `0`: expected a whole number from 1 to 10000",
+        ),
+        (
+            "rotation without a size",
+            SHOP.replace("  type: kafka\n  brokers: kafka:9092\n", "  type: file\n  path: x\n  rotate: {keep: 3}\n"),
+            "x.yaml:12:3: missing key `max_bytes` in `sink.rotate`; such as `max_bytes: 100MiB`",
         ),
         (
             "duplicate key",
@@ -70,10 +104,69 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
             "x.yaml:12:11: `delivery` is `exactly-once`: did you mean `exactly_once`? allowed: exactly_once, at_least_once",
         ),
         (
+            "a TLS mode of PostgreSQL",
+            STOCK.replace("  user", "  tls: {mode: allow}\n  user"),
+            "x.yaml:5:15: `source.tls.mode` is `allow`: that is PostgreSQL's alone: write `prefer`, which encrypts if the server can",
+        ),
+        (
+            "a misspelt TLS mode of MySQL",
+            STOCK.replace("  user", "  tls: {mode: VERIFY_IDENTITIES}\n  user"),
+            "x.yaml:5:15: `source.tls.mode` is `VERIFY_IDENTITIES`: did you mean `verify_identity`? allowed: disable, prefer, require, verify-ca, verify-full, \
+             disabled, preferred, required, verify_ca, verify_identity, verify-identity",
+        ),
+        (
+            "a socket beside a host",
+            STOCK.replace("  user", "  socket: /run/s.sock\n  user"),
+            "x.yaml:4:3: `source.host` and `source.socket` exclude each other; remove one",
+        ),
+        (
+            "a port of a socket, and TLS over it",
+            STOCK.replace("host: db.internal", "socket: /run/s.sock\n  port: 1\n  tls: {mode: required}"),
+            "x.yaml:5:3: `source.port` and `source.socket` exclude each other; remove one\n\
+             x.yaml:6:9: `source.tls.mode` demands TLS, which isn't spoken on a Unix socket; remove it, or connect by `host`",
+        ),
+        (
+            "compression",
+            STOCK.replace(
+                "  user",
+                "  compression: lz4\n  cleartext_password: yes\n  server_public_key: /no/such.pem\n  user",
+            ),
+            "x.yaml:5:16: `source.compression` is `lz4`: allowed: none, zlib, zstd\n\
+             x.yaml:6:23: `source.cleartext_password` is `yes`: allowed: true, false\n\
+             x.yaml:7:22: `source.server_public_key`: can't read `/no/such.pem`: No such file or directory",
+        ),
+        (
+            "compression of MySQL",
+            STOCK.replace("type: mysql", "type: mariadb").replace("  user", "  compression: zstd\n  user"),
+            "x.yaml:5:3: `source.compression` is `zstd`, which is MySQL's alone: write `zlib`",
+        ),
+        (
+            "two passwords",
+            shop_with("  user", "  password_command: [token]\n  user"),
+            "x.yaml:6:3: `source.password_command` and `source.password` exclude each other; remove one",
+        ),
+        (
+            "no program",
+            shop_with("  password: hunter2", "  password_command: []"),
+            "x.yaml:7:3: `source.password_command` names no program; expected [program, argument, ...]",
+        ),
+        (
+            "one of several hosts of MySQL",
+            STOCK.replace("host: ", "host: /run/mysqld,"),
+            "x.yaml:4:9: `source.host` is `/run/mysqld,db.internal`: expected a host's name or address alone, or several of the form \
+             host:port with commas between them",
+        ),
+        (
+            "which of several hosts",
+            shop_with("  user", "  target_session_attrs: master\n  slot_in_use: ignore\n  user"),
+            "x.yaml:6:25: `source.target_session_attrs` is `master`: allowed: any, read-write, read-only, primary, standby, \
+             prefer-standby\nx.yaml:7:16: `source.slot_in_use` is `ignore`: allowed: fail, wait",
+        ),
+        (
             "misspelt TLS mode",
             shop_with("  user", "  tls: {mode: verify_full}\n  user"),
-            "x.yaml:6:15: `source.tls.mode` is `verify_full`: did you mean `verify-full`? allowed: disable, prefer, \
-             require, verify-ca, verify-full",
+            "x.yaml:6:15: `source.tls.mode` is `verify_full`: did you mean `verify-full`? allowed: disable, allow, \
+             prefer, require, verify-ca, verify-full",
         ),
         (
             "no port number",
@@ -291,7 +384,8 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
             "a forgotten colon before a secret",
             STOCK.replace("  user: cdc\n", "  user: cdc\n  ? password hunter2\n"),
             "x.yaml:6:5: unknown key `password …` in `source`; a colon and a blank belong behind the key; allowed: type, \
-             host, port, user, password, tls, tables, server_id, connect_timeout, read_timeout",
+             host, port, socket, target_session_attrs, user, password, password_command, tls, tables, spill_limit, \
+             server_public_key, cleartext_password, compression, server_id, include_query, connect_timeout, read_timeout",
         ),
         (
             "a URL with a secret as the host",
@@ -301,9 +395,9 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
         (
             "merge key",
             format!("x: &x {{a: b}}\n{SHOP}<<: *x\n"),
-            "x.yaml:1:1: unknown key `x`; allowed: name, source, sink, delivery, memory, commit, backfill, state_dir\n\
+            "x.yaml:1:1: unknown key `x`; allowed: name, source, sink, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir\n\
              x.yaml:13:1: unknown key `<<`; YAML merge keys aren't supported, what sources share belongs in rowcast.yaml; \
-             allowed: name, source, sink, delivery, memory, commit, backfill, state_dir",
+             allowed: name, source, sink, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir",
         ),
         ("empty file", "# nothing\n".to_owned(), "x.yaml: the file is empty; it needs `name`, `source` and `sink`"),
         (
@@ -339,7 +433,7 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
                 .to_owned(),
             "x.yaml:1:7: `name` is `Shop`: expected letters a-z, digits, _ and -, at most 50, a letter or digit first\n\
              x.yaml:2:1: unknown key `suorce`; did you mean `source`? allowed: name, source, sink, delivery, memory, commit, \
-             backfill, state_dir\n\
+             backfill, on_gap, on_poison, on_table_failure, state_dir\n\
              x.yaml:5:9: `source.host` is `a b`: expected a host's name or address alone\n\
              x.yaml:6:9: `source.port` is `x`: expected a number from 1 to 65535\n\
              x.yaml:8:12: `source.tables`: `a`: expected schema.table, such as public.orders or public.*\n\
@@ -432,7 +526,7 @@ fn a_mistake_in_the_shared_file_is_reported_once_and_there() {
         "rowcast.yaml:1:30: `sink.brokers` is `a:x`: expected host:port, several separated by commas, such as \
          kafka-1:9092,kafka-2:9092\n\
          rowcast.yaml:1:37: unknown key `tpoic` in `sink`; did you mean `topic`? allowed: type, brokers, topic, \
-         properties, tombstones\n\
+         properties, topics, tombstones\n\
          rowcast.yaml:2:1: `source` belongs in a source file\n\
          rowcast.yaml:3:18: `logging.level` is `inof`: did you mean `info`? allowed: off, error, warn, info, debug, trace; \
          or by module: info,rowcast_mysql=debug\n\

@@ -108,6 +108,7 @@ fn a_source_file_alone_gets_all_defaults() {
     let SourceKind::Postgres(postgres) = &shop.kind else { panic!("{shop:?}") };
     assert_eq!((postgres.slot.as_str(), postgres.publication.as_str()), ("rowcast_shop", "rowcast_shop"));
     assert_eq!((postgres.database.as_str(), postgres.connection.port), ("shop", 5432));
+    assert!(postgres.stream.binary);
     assert_eq!(postgres.connection.tls.mode, TlsMode::Prefer);
     assert_eq!(postgres.connection.connect_timeout, Duration::from_secs(10));
     assert_eq!(postgres.connection.read_timeout, Duration::from_secs(60));
@@ -292,7 +293,8 @@ fn the_summary_shows_what_is_in_effect() {
                    linger.ms=5\n  \
            memory: 32MiB; commit every 100ms or 16MiB\n  \
            backfill: initial, all captured tables\n          \
-                   2 readers at load 1, chunks of at most 100000 rows; paused at a lag of 1m or 1GiB"
+                   2 readers at load 1, chunks of at most 100000 rows; paused at a lag of 1m or 1GiB\n  \
+           on a gap: fail; on poison: fail; on a table's failure: stop_table"
     );
     let text = format!(
         "{SHOP}backfill:\n  mode: initial_only\n  tables: [public.orders, {{table: public.customer_x, where: 'a > 0'}}]\n  \
@@ -300,11 +302,58 @@ fn the_summary_shows_what_is_in_effect() {
     );
     assert!(summary(&load_one(&text, &[])).ends_with(
         "backfill: initial_only, public.orders, public.customer_x where a > 0\n          \
-                   1 reader at load 0.5 and 5000 rows/s, chunks of at most 100000 rows; paused at a lag of 1m or 1GiB"
+                   1 reader at load 0.5 and 5000 rows/s, chunks of at most 100000 rows; paused at a lag of 1m or 1GiB\n  \
+           on a gap: fail; on poison: fail; on a table's failure: stop_table"
     ));
     assert!(
         summary(&load_one(SHOP, &[("ROWCAST__BACKFILL", "never")])).contains("backfill: never, unless asked for\n")
     );
+}
+
+#[test]
+fn several_hosts_and_a_password_command_are_shown_and_nothing_of_the_command() {
+    let text = shop_with(
+        "  host: db.internal",
+        "  host: \"db-1,db-2:5433,/var/run/postgresql\"\n  port: 6000\n  slot_in_use: wait",
+    );
+    let shown = summary(&load_one(&text.replace("  password: hunter2", "  password_command: [token, hunter2]"), &[]));
+    assert!(
+        shown.contains(
+            "cdc@db-1:6000,db-2:5433,/var/run/postgresql:6000/shop (primary) with a password command, tls prefer\n"
+        ),
+        "{shown}"
+    );
+    assert!(shown.contains("slot rowcast_shop (waited for while in use), "), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn mysql_takes_the_clients_words_for_tls_a_socket_and_a_password_command() {
+    for (word, mode) in [
+        ("DISABLED", TlsMode::Disable),
+        ("Preferred", TlsMode::Prefer),
+        ("required", TlsMode::Require),
+        ("VERIFY_CA", TlsMode::VerifyCa),
+        ("verify-ca", TlsMode::VerifyCa),
+        ("VERIFY_IDENTITY", TlsMode::VerifyFull),
+        ("verify-identity", TlsMode::VerifyFull),
+        ("verify-full", TlsMode::VerifyFull),
+    ] {
+        let text = STOCK.replace("  user", &format!("  tls: {{mode: {word}}}\n  user"));
+        assert_eq!(load_one(&text, &[]).kind.connection().tls.mode, mode, "{word}");
+    }
+    let text = STOCK
+        .replace("host: db.internal", "socket: /run/s.sock")
+        .replace("  user", "  password_command: [token, hunter2]\n  compression: zlib\n  user");
+    let stock = load_one(&text, &[]);
+    assert_eq!(stock.kind.connection().host, "/run/s.sock");
+    let shown = summary(&stock);
+    assert!(shown.contains("mysql cdc@/run/s.sock with a password command, tls prefer\n"), "{shown}");
+    assert!(shown.contains(", compressed by zlib; "), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    // a relative one begins at the file
+    let SourceKind::Mysql(mysql) = load_one(&text.replace("/run/s.sock", "s.sock"), &[]).kind else { panic!() };
+    assert!(mysql.connection.host.starts_with('/') && mysql.connection.host.ends_with("/s.sock"), "{mysql:?}");
 }
 
 /// `mode: tables` of a backfill, tables as they are shown.
@@ -402,5 +451,35 @@ fn a_short_backfill_takes_the_place_of_mode_and_tables_and_leaves_the_limits() {
             expected,
             "{shared} | {source} | {variables:?}"
         );
+    }
+}
+
+#[test]
+fn topic_settings_merge_with_the_shared_file_and_the_environment_and_are_shown() {
+    let folder = Folder::new(&[
+        (
+            "rowcast.yaml",
+            "sink:\n  type: kafka\n  brokers: kafka:9092\n  topics: {replication: 3, config: {retention.ms: \"1000\"}}\n",
+        ),
+        (
+            "x.yaml",
+            &format!(
+                "{SHOP}  topics: {{partitions: 6, rules: [{{match: 'shop.*', config: {{cleanup.policy: compact}}}}]}}\n"
+            ),
+        ),
+    ]);
+    let request = folder.request(&["x.yaml"], &[("ROWCAST__SINK__TOPICS__CONFIG__SEGMENT_MS", "5")]);
+    let source = load(&request).unwrap().sources.remove(0);
+    let SinkConfig::Kafka(kafka) = &source.sink else { panic!("{source:?}") };
+    let settings = kafka.topics.for_topic("shop.orders");
+    let pairs: Vec<_> = settings.config.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    assert_eq!((settings.partitions, settings.replication), (Some(6), Some(3)));
+    assert_eq!(pairs, ["cleanup.policy=compact", "retention.ms=1000", "segment.ms=5"]);
+    let shown = summary(&source);
+    for line in [
+        "          topics: 6 partitions, replication 3, retention.ms=1000, segment.ms=5",
+        "          topics shop.*: cleanup.policy=compact",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line} in {shown}");
     }
 }

@@ -60,13 +60,13 @@ async fn an_event_larger_than_its_topic_takes_is_refused_with_the_settings() {
     let mut daemon = run(&to_kafka(
         &db,
         support::env().brokers(),
-        &format!("  topic: {topic}\n  properties: {{compression.type: none}}\n"),
+        &format!("  topic: {topic}\n  properties: {{compression.type: none, batch.size: 1500}}\n"),
     ));
     streams(&mut daemon).await;
     db.exec("insert into orders values (1, repeat('x', 10000))").await;
     refused(
         &mut daemon,
-        &[&format!("topic {topic}: "), "`message.max.bytes` in `sink.properties`", "`max.message.bytes`"],
+        &[&format!("fit into topic {topic} "), "in `sink.properties`", "`max.message.bytes`", "`on_poison`"],
     )
     .await;
     assert!(read_committed(&topic).await.is_empty());

@@ -140,7 +140,7 @@ async fn wrong_settings_and_purged_binlogs(kind: Kind) {
     assert!(!lost.is_empty());
     for _ in 0..2 {
         let mark = again(&mut daemon);
-        refused_since(&mut daemon, mark, &[&from, "GAP: ", &lost, "remove the checkpoint"]).await;
+        refused_since(&mut daemon, mark, &[&from, "gap: ", &lost, "remove the checkpoint"]).await;
         sees(&daemon, &[1]).await;
     }
     // the message's own way out

@@ -15,9 +15,16 @@ pub struct Builder {
     dir: TempDir,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    before: Vec<String>,
 }
 
 impl Builder {
+    /// Runs it by another program, which becomes it: `["prlimit", "--nofile=64"]`.
+    pub fn by(mut self, command: &[&str]) -> Self {
+        self.before = command.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     /// Adds an argument. `{dir}` in it stands for the daemon's folder.
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.to_owned());
@@ -49,7 +56,8 @@ impl Builder {
 
     /// Starts it.
     pub fn spawn(self) -> Daemon {
-        let mut daemon = Daemon { dir: self.dir, args: self.args, env: self.env, child: None, status: None };
+        let Builder { dir, args, env, before } = self;
+        let mut daemon = Daemon { dir, args, env, before, child: None, status: None };
         daemon.start();
         daemon
     }
@@ -68,6 +76,7 @@ pub struct Daemon {
     dir: TempDir,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    before: Vec<String>,
     child: Option<Child>,
     status: Option<ExitStatus>,
 }
@@ -76,7 +85,9 @@ impl Daemon {
     /// The daemon in a new, empty folder, without arguments as yet.
     pub fn command() -> Builder {
         let dir = tempfile::Builder::new().prefix("rowcast-daemon-").tempdir().unwrap();
-        Builder { dir, args: Vec::new(), env: Vec::new() }
+        // many daemons run at a time; a test that asks one sets `ROWCAST__ADMIN` again
+        let env = vec![("ROWCAST__ADMIN".to_owned(), "off".to_owned())];
+        Builder { dir, args: Vec::new(), env, before: Vec::new() }
     }
 
     /// Starts it with arguments, in a folder with these files (name and text).
@@ -89,7 +100,9 @@ impl Daemon {
         assert!(!self.is_running(), "the daemon is running already");
         let out = |name: &str| OpenOptions::new().create(true).append(true).open(self.dir.path().join(name)).unwrap();
         let folder = self.dir.path().to_str().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_rowcast"))
+        let words: Vec<&str> = self.before.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_rowcast")]).collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .args(self.args.iter().map(|arg| arg.replace("{dir}", folder)))
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir(self.dir.path())
@@ -99,6 +112,12 @@ impl Daemon {
             .spawn()
             .unwrap();
         (self.child, self.status) = (Some(child), None);
+    }
+
+    /// Sets an environment variable for the next start; none removes it.
+    pub fn set_env(&mut self, name: &str, value: Option<&str>) {
+        self.env.retain(|(known, _)| known != name);
+        self.env.extend(value.map(|value| (name.to_owned(), value.to_owned())));
     }
 
     /// Its folder: configuration files, and whatever it writes.
@@ -119,6 +138,13 @@ impl Daemon {
     /// Whether it has not ended.
     pub fn is_running(&mut self) -> bool {
         self.poll().is_none() && self.child.is_some()
+    }
+
+    /// Fails, with how it ended and its last words, if it doesn't run any more.
+    pub fn assert_running(&mut self, name: &str) {
+        if let Some(status) = self.poll() {
+            panic!("{name}: ended by itself, {status}");
+        }
     }
 
     fn poll(&mut self) -> Option<ExitStatus> {
@@ -235,7 +261,11 @@ impl Drop for Daemon {
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            eprintln!("--- the daemon's output\n{}", self.logs());
+            // what is printed behind the panic's own message must not bury it
+            let logs = self.logs();
+            let lines: Vec<&str> = logs.lines().collect();
+            let last = lines.len().saturating_sub(25);
+            eprintln!("--- the daemon's output ({last} lines before)\n{}", lines[last..].join("\n"));
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct Servers {
     values: HashMap<String, String>,
     /// Ours alone: removed when dropped.
     private: bool,
+    /// What they were started with, and are again.
+    settings: Vec<(String, String)>,
 }
 
 /// The servers that all tests of this run share. Don't stop or restart these: [`Servers::private`] starts others.
@@ -62,14 +64,29 @@ fn shared() -> Result<Servers, String> {
     Servers::read(&dir.join("env"), false)
 }
 
+/// The library between a program and the system's clock, for `LD_PRELOAD`.
+pub fn faketime() -> String {
+    let printed = script(&["faketime"]).unwrap_or_else(|why| panic!("{why}"));
+    printed.lines().last().unwrap().to_owned()
+}
+
 /// `scripts/servers.sh` of the repository, whichever package's test this is.
 fn script(args: &[&str]) -> Result<String, String> {
+    script_with(args, &[])
+}
+
+/// [`script`] with settings of its own in the environment.
+fn script_with(args: &[&str], settings: &[(String, String)]) -> Result<String, String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
         .map(|dir| dir.join("scripts/servers.sh"))
         .find(|path| path.exists())
         .ok_or("no scripts/servers.sh above this package")?;
-    let output = Command::new(&path).args(args).output().map_err(|e| format!("{}: {e}", path.display()))?;
+    let output = Command::new(&path)
+        .args(args)
+        .envs(settings.iter().cloned())
+        .output()
+        .map_err(|e| format!("{}: {e}", path.display()))?;
     let text = format!("{}{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
     if output.status.success() {
         Ok(text)
@@ -82,14 +99,22 @@ impl Servers {
     /// Starts servers of this test's own (`pg`, `mysql`, `mariadb`, `kafka`), which it may stop, kill and restart. They
     /// end when the value is dropped, and with this process.
     pub fn private(names: &[&str]) -> Servers {
+        Servers::private_with(names, &[])
+    }
+
+    /// [`Servers::private`] with settings of `scripts/servers.sh`, such as `("ROWCAST_PG_SUITE", "trixie")`.
+    pub fn private_with(names: &[&str], settings: &[(&str, &str)]) -> Servers {
         let dir = std::env::temp_dir().join(super::unique("rowcast_own"));
         let pid = std::process::id().to_string();
         let mut args = vec!["start", "--while-pid", pid.as_str(), dir.to_str().unwrap()];
         args.extend_from_slice(names);
-        if let Err(why) = script(&args) {
+        let settings: Vec<_> = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        if let Err(why) = script_with(&args, &settings) {
             panic!("servers of this test's own did not start:\n{why}");
         }
-        Servers::read(&dir.join("env"), true).unwrap()
+        let mut servers = Servers::read(&dir.join("env"), true).unwrap();
+        servers.settings = settings;
+        servers
     }
 
     fn read(file: &Path, private: bool) -> Result<Servers, String> {
@@ -101,7 +126,7 @@ impl Servers {
             .collect();
         let dir =
             values.get("ROWCAST_SERVERS_DIR").ok_or_else(|| format!("{}: no ROWCAST_SERVERS_DIR", file.display()))?;
-        Ok(Servers { dir: PathBuf::from(dir), values, private })
+        Ok(Servers { dir: PathBuf::from(dir), values, private, settings: Vec::new() })
     }
 
     /// A variable of the env file, such as `PG_PORT`.
@@ -110,6 +135,11 @@ impl Servers {
             Some(value) => value,
             None => panic!("no {name} in {}/env: not among the servers of this set?", self.dir.display()),
         }
+    }
+
+    /// Whether this set has the variable.
+    pub fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
     }
 
     fn port(&self, name: &str) -> u16 {
@@ -151,6 +181,13 @@ impl Servers {
         (self.var("TLS_CLIENT_CERT").into(), self.var("TLS_CLIENT_KEY").into())
     }
 
+    /// Runs one of Kafka's tools, by its class, to its end; it must succeed. Returns its output.
+    pub fn kafka_tool(&self, class: &str, args: &[&str]) -> String {
+        let mut all = vec!["kafka", self.dir.to_str().unwrap(), class];
+        all.extend_from_slice(args);
+        script_with(&all, &self.settings).unwrap_or_else(|why| panic!("{why}"))
+    }
+
     /// Stops a server in good order.
     pub fn stop(&self, name: &str) {
         self.command("stop", name);
@@ -178,7 +215,7 @@ impl Servers {
 
     fn command(&self, command: &str, name: &str) {
         assert!(self.private, "{command} {name}: other tests use these servers; start some with Servers::private");
-        if let Err(why) = script(&[command, self.dir.to_str().unwrap(), name]) {
+        if let Err(why) = script_with(&[command, self.dir.to_str().unwrap(), name], &self.settings) {
             panic!("{why}");
         }
     }

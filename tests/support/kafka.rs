@@ -38,6 +38,11 @@ impl Record {
         self.key.as_deref().map_or("", |key| std::str::from_utf8(key).unwrap())
     }
 
+    /// The key as JSON; `Null` without one.
+    pub fn key_json(&self) -> serde_json::Value {
+        self.key.as_deref().map_or(serde_json::Value::Null, |key| serde_json::from_slice(key).unwrap())
+    }
+
     /// The value as JSON; `Null` for a tombstone.
     pub fn json(&self) -> serde_json::Value {
         self.value.as_deref().map_or(serde_json::Value::Null, |value| serde_json::from_slice(value).unwrap())
@@ -93,6 +98,12 @@ pub fn read_blocking(brokers: &str, topic: &str, committed: bool) -> Vec<Record>
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 open.remove(&partition);
             }
+            // a broker that was paused or is busy; it is asked again until the deadline
+            Some(Err(KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::OperationTimedOut,
+            ))) => {}
             Some(Err(e)) => panic!("reading {topic}: {e}"),
             Some(Ok(message)) => {
                 let headers = message.headers().map_or_else(Vec::new, |headers| {
@@ -111,6 +122,19 @@ pub fn read_blocking(brokers: &str, topic: &str, committed: bool) -> Vec<Record>
     }
     records.sort_by_key(|record| (record.partition, record.offset));
     records
+}
+
+/// The end of what is committed in a topic, over all partitions: grows with every transaction, and is cheap to ask for.
+pub async fn committed_end(brokers: &str, topic: &str) -> i64 {
+    let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
+    let ask = move || {
+        let consumer = consumer(&brokers, true);
+        let ends = partitions(&consumer, &topic)
+            .into_iter()
+            .map(|partition| consumer.fetch_watermarks(&topic, partition, TIMEOUT));
+        ends.map(|end| end.map_or(0, |end| end.1)).sum()
+    };
+    tokio::task::spawn_blocking(ask).await.unwrap()
 }
 
 fn consumer(brokers: &str, committed: bool) -> BaseConsumer {
@@ -175,4 +199,42 @@ pub async fn delete_topics(names: &[&str]) {
             Err((name, e)) => panic!("deleting {name}: {e}"),
         }
     }
+}
+
+/// Changes a setting of a topic of the shared broker.
+pub async fn set_topic(name: &str, key: &str, value: &str) {
+    use rdkafka::admin::{AlterConfig, ResourceSpecifier};
+    let change = AlterConfig::new(ResourceSpecifier::Topic(name)).set(key, value);
+    for result in admin(env().brokers()).alter_configs([&change], &AdminOptions::new()).await.unwrap() {
+        result.unwrap();
+    }
+}
+
+/// Bytes a second that the shared broker takes from a client by its id; without a number as many as it can.
+pub async fn throttle(client: &str, rate: Option<u64>) {
+    let client = client.to_owned();
+    tokio::task::spawn_blocking(move || {
+        let rate = rate.map(|rate| format!("producer_byte_rate={rate}"));
+        let change = match &rate {
+            Some(rate) => ["--add-config", rate.as_str()],
+            None => ["--delete-config", "producer_byte_rate"],
+        };
+        let brokers = env().brokers();
+        let start = ["--bootstrap-server", brokers, "--alter", "--entity-type", "clients", "--entity-name", &client];
+        env().kafka_tool("kafka.admin.ConfigCommand", &[&start[..], &change].concat());
+    })
+    .await
+    .unwrap();
+}
+
+/// Writes one record into partition 0 of a topic of the shared broker.
+pub async fn produce(topic: &str, key: &str, value: &str) {
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    let (topic, key, value) = (topic.to_owned(), key.to_owned(), value.to_owned());
+    let sent = tokio::task::spawn_blocking(move || {
+        let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", env().brokers()).create().unwrap();
+        producer.send(BaseRecord::to(&topic).partition(0).key(&key).payload(&value)).unwrap();
+        producer.flush(TIMEOUT).unwrap();
+    });
+    sent.await.unwrap();
 }

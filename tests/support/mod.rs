@@ -4,11 +4,19 @@
 //! (`scripts/with-servers.sh`), else by the first test that asks for them. A test that can't have its servers fails.
 #![allow(dead_code, unused_imports)]
 
+pub mod admin;
 pub mod daemon;
 pub mod env;
+pub mod fold;
+pub mod golden;
 pub mod kafka;
+pub mod local;
 pub mod mysql;
 pub mod postgres;
+pub mod process;
+pub mod proxy;
+pub mod schema;
+pub mod session;
 pub mod source;
 mod wait;
 

@@ -27,6 +27,38 @@ impl Kind {
         }
     }
 
+    /// Its port on 127.0.0.1.
+    pub fn port_of(self, servers: &Servers) -> u16 {
+        self.port(servers)
+    }
+
+    /// The variable with the path of its socket.
+    pub fn socket_of(self, servers: &Servers) -> &str {
+        servers.var(if self == Kind::Mysql { "MYSQL_SOCKET" } else { "MARIADB_SOCKET" })
+    }
+
+    /// Statements that make a server a replica of the one on this port, by GTID.
+    pub fn follow(self, port: u16) -> String {
+        match self {
+            Kind::Mysql => format!(
+                "change replication source to source_host = '127.0.0.1', source_port = {port}, source_user = 'cdc', \
+                 source_password = 'cdcpw', source_auto_position = 1, source_connect_retry = 1, get_source_public_key = 1; start replica"
+            ),
+            Kind::Mariadb => format!(
+                "change master to master_host = '127.0.0.1', master_port = {port}, master_user = 'cdc', \
+                 master_password = 'cdcpw', master_connect_retry = 1, master_use_gtid = slave_pos; start slave"
+            ),
+        }
+    }
+
+    /// Statements that make a replica a server of its own.
+    pub fn promote(self) -> &'static str {
+        match self {
+            Kind::Mysql => "stop replica; reset replica all",
+            Kind::Mariadb => "stop slave; reset slave all",
+        }
+    }
+
     fn port(self, servers: &Servers) -> u16 {
         match self {
             Kind::Mysql => servers.mysql_port(),
@@ -55,7 +87,7 @@ impl Db {
     /// [`Db::create`] on other servers.
     pub async fn create_on(servers: &Servers, kind: Kind, prefix: &str) -> Db {
         let (name, port) = (super::unique(prefix), kind.port(servers));
-        let socket = servers.var(if kind == Kind::Mysql { "MYSQL_SOCKET" } else { "MARIADB_SOCKET" }).to_owned();
+        let socket = kind.socket_of(servers).to_owned();
         let mut conn = connect(&socket, None, APP_USER, APP_PASSWORD).await;
         conn.query_drop(format!("create database {name} character set utf8mb4")).await.unwrap();
         conn.query_drop(format!("use {name}")).await.unwrap();
@@ -65,6 +97,11 @@ impl Db {
     /// Port of its server on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Path of its server's socket.
+    pub fn socket(&self) -> &str {
+        &self.socket
     }
 
     /// Runs one or more statements, separated by semicolons, each on its own (no transaction around them).
@@ -114,10 +151,16 @@ pub async fn exec(conn: &mut Conn, sql: &str) {
 
 /// [`Db::query`] on any session.
 pub async fn query(conn: &mut Conn, sql: &str) -> Rows {
-    match conn.query::<Row, _>(sql).await {
-        Ok(rows) => rows.into_iter().map(|row| row.unwrap().into_iter().map(text).collect()).collect(),
+    match try_query(conn, sql).await {
+        Ok(rows) => rows,
         Err(e) => panic!("{e:?} in: {sql}"),
     }
+}
+
+/// [`query`] for a server that may be gone.
+pub async fn try_query(conn: &mut Conn, sql: &str) -> Result<Rows, mysql_async::Error> {
+    let rows = conn.query::<Row, _>(sql).await?;
+    Ok(rows.into_iter().map(|row| row.unwrap().into_iter().map(text).collect()).collect())
 }
 
 fn text(value: Value) -> Option<String> {
@@ -142,8 +185,18 @@ fn options(socket: &str, database: Option<&str>, user: &str, password: &str) -> 
         .into()
 }
 
+/// A session, or why there is none.
+pub async fn try_connect(
+    socket: &str,
+    database: Option<&str>,
+    user: &str,
+    password: &str,
+) -> Result<Conn, mysql_async::Error> {
+    Conn::new(options(socket, database, user, password)).await
+}
+
 async fn connect(socket: &str, database: Option<&str>, user: &str, password: &str) -> Conn {
-    match Conn::new(options(socket, database, user, password)).await {
+    match try_connect(socket, database, user, password).await {
         Ok(conn) => conn,
         Err(e) => panic!("{socket}, user {user}: {e:?}"),
     }

@@ -88,18 +88,29 @@ impl Db {
 
 /// Rows of a query on any session, as text.
 pub async fn query(client: &Client, sql: &str) -> Rows {
-    let messages = match client.simple_query(sql).await {
-        Ok(messages) => messages,
+    match try_query(client, sql).await {
+        Ok(rows) => rows,
         Err(e) => panic!("{e:?} in: {sql}"),
-    };
+    }
+}
+
+/// [`query`] for a server that may be gone.
+pub async fn try_query(client: &Client, sql: &str) -> Result<Rows, tokio_postgres::Error> {
+    let messages = client.simple_query(sql).await?;
     let row = |message| match message {
         SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect()),
         _ => None,
     };
-    messages.into_iter().filter_map(row).collect()
+    Ok(messages.into_iter().filter_map(row).collect())
 }
 
-async fn try_connect(port: u16, database: &str, user: &str, password: &str) -> Result<Client, tokio_postgres::Error> {
+/// A session, or why there is none.
+pub async fn try_connect(
+    port: u16,
+    database: &str,
+    user: &str,
+    password: &str,
+) -> Result<Client, tokio_postgres::Error> {
     let mut config = Config::new();
     config
         .host("127.0.0.1")
@@ -128,6 +139,15 @@ impl Drop for Db {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let Ok(admin) = try_connect(port, "postgres", APP_USER, APP_PASSWORD).await else { return };
+                // What a failed test left prepared would keep the database, and every new slot of the server waiting.
+                let prepared = format!("select gid from pg_prepared_xacts where database = '{name}'");
+                let gids: Vec<String> =
+                    try_query(&admin, &prepared).await.unwrap_or_default().into_iter().flatten().flatten().collect();
+                if let (false, Ok(own)) = (gids.is_empty(), try_connect(port, &name, APP_USER, APP_PASSWORD).await) {
+                    for gid in gids {
+                        let _ = own.simple_query(&format!("rollback prepared '{gid}'")).await;
+                    }
+                }
                 // An active slot can't be dropped, and its walsender may come back before we do.
                 for _ in 0..100 {
                     let slots = format!(

@@ -25,6 +25,18 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 3] = [Kind::Postgres, Kind::Mysql, Kind::Mariadb];
+
+    /// The name that `Servers` methods take.
+    pub fn server(self) -> &'static str {
+        match self {
+            Kind::Postgres => "pg",
+            Kind::Mysql => "mysql",
+            Kind::Mariadb => "mariadb",
+        }
+    }
+
     /// As the configuration names it.
     pub fn name(self) -> &'static str {
         match self {
@@ -50,6 +62,15 @@ impl Source {
             Kind::Postgres => Source::Postgres(postgres::Db::create(prefix).await),
             Kind::Mysql => Source::Mysql(mysql::Db::create(mysql::Kind::Mysql, prefix).await),
             Kind::Mariadb => Source::Mysql(mysql::Db::create(mysql::Kind::Mariadb, prefix).await),
+        }
+    }
+
+    /// [`Source::create`] on other servers.
+    pub async fn create_on(servers: &super::Servers, kind: Kind, prefix: &str) -> Source {
+        match kind {
+            Kind::Postgres => Source::Postgres(postgres::Db::create_on(servers, prefix).await),
+            Kind::Mysql => Source::Mysql(mysql::Db::create_on(servers, mysql::Kind::Mysql, prefix).await),
+            Kind::Mariadb => Source::Mysql(mysql::Db::create_on(servers, mysql::Kind::Mariadb, prefix).await),
         }
     }
 
@@ -102,11 +123,24 @@ impl Source {
         }
     }
 
+    /// Port of its server on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        match self {
+            Source::Postgres(db) => db.port(),
+            Source::Mysql(db) => db.port(),
+        }
+    }
+
     /// The source's part of a configuration.
     pub fn yaml(&self, tables: &str) -> String {
-        let (port, database) = match self {
-            Source::Postgres(db) => (db.port(), format!("  database: {}\n", db.name)),
-            Source::Mysql(db) => (db.port(), String::new()),
+        self.yaml_at(tables, self.port())
+    }
+
+    /// [`Source::yaml`] with another port: a proxy's.
+    pub fn yaml_at(&self, tables: &str, port: u16) -> String {
+        let database = match self {
+            Source::Postgres(db) => format!("  database: {}\n", db.name),
+            Source::Mysql(_) => String::new(),
         };
         let (name, kind, schema) = (self.name(), self.kind().name(), self.schema());
         format!(

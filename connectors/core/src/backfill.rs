@@ -51,6 +51,8 @@ pub enum Snapshot {
         /// The same place as GTIDs.
         gtids: MariaGtidSet,
     },
+    /// MySQL without GTIDs: certainly the commits whose end in the binlog is not behind this place.
+    UpTo(Offset),
 }
 
 /// Whether a read sees a transaction.
@@ -70,7 +72,7 @@ impl Snapshot {
         match (self, &transaction.mark) {
             (Snapshot::Xids { .. }, _) => transaction.xid.is_some_and(|xid| self.sees_xid(self.widen(xid))),
             (Snapshot::AtLeast(set), Mark::Gtid(gtid)) => set.contains(gtid),
-            (Snapshot::Exactly { end: until, .. }, _) => end <= *until,
+            (Snapshot::Exactly { end: until, .. } | Snapshot::UpTo(until), _) => end <= *until,
             _ => false,
         }
     }
@@ -110,6 +112,7 @@ impl Snapshot {
             (Snapshot::Exactly { gtids, .. }, LogPosition::MariaDb(position)) => {
                 LogPosition::MariaDb(gtids.clone()) >= LogPosition::MariaDb(position.clone())
             }
+            (Snapshot::UpTo(until), LogPosition::Binlog(position)) => position.place.offset() <= *until,
             _ => false,
         }
     }
@@ -133,7 +136,7 @@ impl Reading {
     pub fn sight(&self, transaction: &Transaction, end: Offset) -> Sight {
         if self.snapshot.sees(transaction, end) {
             Sight::Seen
-        } else if matches!(self.snapshot, Snapshot::AtLeast(_)) && end <= self.bound {
+        } else if matches!(self.snapshot, Snapshot::AtLeast(_) | Snapshot::UpTo(_)) && end <= self.bound {
             Sight::Unknown
         } else {
             Sight::Unseen
@@ -313,6 +316,22 @@ mod tests {
         assert_eq!(reading.sight(&with(8), Offset { file: 2, byte: 4 }), Sight::Unseen);
         assert!(reading.snapshot.covers(&LogPosition::Gtid(set)));
         assert!(!reading.snapshot.covers(&LogPosition::Gtid(format!("{UUID}:1-6").parse().unwrap())));
+    }
+
+    #[test]
+    fn a_place_is_seen_up_to_and_unknown_until_the_bound() {
+        let at = |byte| Offset { file: 2, byte };
+        let reading = Reading { snapshot: Snapshot::UpTo(at(400)), bound: at(500), pos: String::new(), now_us: 0 };
+        for (byte, sight) in [(4, Sight::Seen), (400, Sight::Seen), (401, Sight::Unknown), (501, Sight::Unseen)] {
+            assert_eq!(reading.sight(&transaction(0), at(byte)), sight, "{byte}");
+        }
+        let position = |byte| {
+            let text = format!("binlog.000002:{byte} begun 5 on 3e11fa47-71ca-11e1-9e33-c80aa9429562");
+            LogPosition::Binlog(text.parse().unwrap())
+        };
+        assert!(reading.snapshot.covers(&position(400)));
+        assert!(!reading.snapshot.covers(&position(401)));
+        assert!(!reading.snapshot.covers(&LogPosition::MariaDb("0-1-7".parse().unwrap())));
     }
 
     #[test]

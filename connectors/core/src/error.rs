@@ -10,8 +10,11 @@ use std::fmt;
 pub enum ErrorClass {
     /// May go away by itself (connection lost, server restarting): restart with back-off.
     Transient,
-    /// Will not go away by itself (wrong password, missing privilege, position gap): stop and say so.
+    /// Will not go away by itself (wrong password, missing privilege): stop and say so.
     Definite,
+    /// The server no longer has what follows the checkpoint: changes are lost to the stream. Will not go away by itself either;
+    /// the configuration may say that the tables are to be copied again ([`crate::Begin::Anew`]).
+    Gap,
 }
 
 /// An error of a source: class, what happened, and the repair.
@@ -31,6 +34,11 @@ impl SourceError {
     /// An error that only an operator can repair.
     pub fn definite(what: impl Into<String>) -> Self {
         Self { class: ErrorClass::Definite, what: what.into(), repair: None }
+    }
+
+    /// Changes are lost to the stream.
+    pub fn gap(what: impl Into<String>) -> Self {
+        Self { class: ErrorClass::Gap, what: what.into(), repair: None }
     }
 
     /// Adds the statement, setting or configuration key that repairs it.
@@ -79,17 +87,26 @@ pub struct DecodeError {
     pub column: Option<usize>,
     /// What is wrong, without the value.
     pub what: String,
+    /// What to do about it, if the connector knows anything better than to leave the table out.
+    pub repair: Option<String>,
 }
 
 impl DecodeError {
     /// An error of the row as a whole.
     pub fn row(what: impl Into<String>) -> Self {
-        Self { column: None, what: what.into() }
+        Self { column: None, what: what.into(), repair: None }
     }
 
     /// An error of one column.
     pub fn column(index: usize, what: impl Into<String>) -> Self {
-        Self { column: Some(index), what: what.into() }
+        Self { column: Some(index), ..Self::row(what) }
+    }
+
+    /// Adds what repairs it.
+    #[must_use]
+    pub fn repair(mut self, how: impl Into<String>) -> Self {
+        self.repair = Some(how.into());
+        self
     }
 
     /// Sets the column unless one is set already.

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::backfill::Offset;
-use crate::position::{LogPosition, Mark};
+use crate::binlog::BinlogMark;
+use crate::kept::{KeptSchema, TableFailure};
+use crate::position::{LogPosition, Mark, Prepared};
 use crate::schema::Table;
 
 /// A piece of the stream: raw bytes and the events that point into them.
@@ -21,6 +23,10 @@ pub struct Batch {
     pub tables: Vec<Arc<Table>>,
     /// The transaction in progress where the batch begins; none between transactions.
     pub open: Option<Arc<Transaction>>,
+    /// The text of the statement in progress where the batch begins, if it is asked for.
+    pub statement: Option<Bytes>,
+    /// Bytes that the events keep beside `data`: texts of statements.
+    pub beside: usize,
     /// Events in commit order.
     pub events: Vec<Event>,
 }
@@ -28,7 +34,7 @@ pub struct Batch {
 impl Batch {
     /// Bytes that this batch keeps in memory, for the budget: data and events.
     pub fn memory(&self) -> usize {
-        self.data.len() + self.events.len() * size_of::<Event>()
+        self.data.len() + self.beside + self.events.len() * size_of::<Event>()
     }
 
     /// The bytes of a span; empty if the span lies outside, which only a connector's defect can cause.
@@ -46,8 +52,20 @@ pub enum Event {
     Change(Change),
     /// A message that an application wrote into the log (PostgreSQL `pg_logical_emit_message`).
     Message(Message),
+    /// The statement whose changes follow, as the server logged its text; none if it doesn't say. It holds until the next one, at
+    /// most to the transaction's end.
+    Statement(Option<Bytes>),
+    /// The transaction in progress, which has no changes, ends with the PREPARE of another one; see [`crate::Position::prepared`].
+    /// Of effect with its `Commit`.
+    Prepared(Box<Prepared>),
+    /// The transaction in progress ends a prepared one, by this name. Of effect with its `Commit`.
+    Settled(Box<str>),
     /// The transaction ends, at this point of the server's log. After it, the log position is advanced by this mark.
     Commit(Mark, Offset),
+    /// A table can't be followed from here on.
+    TableFailed(Arc<TableFailure>),
+    /// What is to be kept of a table's columns has changed.
+    Schema(Arc<KeptSchema>),
     /// Outside of any transaction: the server has nothing for us before this position, which is this point of its log.
     Heartbeat(LogPosition, Offset),
 }
@@ -59,12 +77,23 @@ pub struct Transaction {
     pub id: String,
     /// PostgreSQL's id as a number, without its epoch; none for other kinds.
     pub xid: Option<u32>,
-    /// The position of its commit as text: an LSN, a GTID. Sortable by the rules of its kind.
+    /// The position of its commit as text: an LSN, a GTID, file and offset of a binlog. Sortable by the rules of its kind.
     pub pos: String,
     /// The position of its commit.
     pub mark: Mark,
     /// Commit time in microseconds since 1970-01-01T00:00:00Z.
     pub commit_us: i64,
+}
+
+impl Transaction {
+    /// What `pos` lacks to be unique for all time: when the file was begun, where `pos` is a place in a binlog. A log that is reset
+    /// has the same places again.
+    pub fn era(&self) -> Option<u32> {
+        match &self.mark {
+            Mark::Binlog(BinlogMark { place, gtid: None }) => Some(place.born),
+            _ => None,
+        }
+    }
 }
 
 /// What happened to a row or table.

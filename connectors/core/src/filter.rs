@@ -24,8 +24,9 @@ pub struct TablePattern {
     table: Glob,
 }
 
+/// A name with `*` (any letters, also none) and `?` (one letter) in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Glob {
+pub struct Glob {
     tokens: Vec<Token>,
     /// The name, if there is no `*` or `?` in it.
     literal: Option<String>,
@@ -169,9 +170,23 @@ fn part(letters: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Glob, 
 }
 
 impl Glob {
+    /// A pattern for whole names; every letter but `*` and `?` stands for itself.
+    pub fn new(pattern: &str) -> Self {
+        let token = |letter| match letter {
+            '*' => Token::Any,
+            '?' => Token::One,
+            letter => Token::Letter(letter),
+        };
+        let tokens: Vec<Token> = pattern.chars().map(token).collect();
+        let literal = (!pattern.contains(['*', '?'])).then(|| pattern.to_owned());
+        Self { tokens, literal }
+    }
+
+    /// Whether the whole text matches.
+    ///
     /// Runs all ways to match side by side, so that `*a*a*a*` can't take exponential time. `reached` holds, for each
     /// token, whether the tokens before it can match the text so far.
-    fn matches(&self, text: &str) -> bool {
+    pub fn matches(&self, text: &str) -> bool {
         let spread = |mut reached: Vec<bool>| {
             let mut before = false;
             for (state, token) in reached.iter_mut().zip(self.tokens.iter().map(Some).chain([None])) {

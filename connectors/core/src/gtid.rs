@@ -10,6 +10,9 @@ use std::str::FromStr;
 
 use crate::position::PositionError;
 
+/// The last number that a MySQL transaction can have.
+pub const LAST_NUMBER: u64 = i64::MAX as u64 - 1;
+
 /// The origin of MySQL GTIDs: the server's UUID and the tag (empty for none, else at most 32 characters
 /// `[a-z_][a-z0-9_]*`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,10 +73,20 @@ impl GtidSet {
         }
     }
 
-    /// Takes in the transactions `first..=last` of an origin; none if `first` is 0 or above `last`.
+    /// Takes in the transactions `first..=last` of an origin; none if `first` is 0 or above `last`, or `last` is no number that
+    /// a transaction can have.
     pub fn add_range(&mut self, origin: Origin, first: u64, last: u64) {
-        if first >= 1 && first <= last {
+        if first >= 1 && first <= last && last <= LAST_NUMBER {
             add_interval(self.origins.entry(origin).or_default(), first, last);
+        }
+    }
+
+    /// Takes in all transactions of another set.
+    pub fn add_all(&mut self, other: &Self) {
+        for (origin, theirs) in &other.origins {
+            for (first, last) in theirs {
+                self.add_range(origin.clone(), *first, *last);
+            }
         }
     }
 
@@ -104,6 +117,7 @@ impl GtidSet {
                     if *their_first > from {
                         result.add_range(origin.clone(), from, *their_first - 1);
                     }
+                    // numbers end below u64::MAX
                     from = their_last.saturating_add(1);
                 }
                 if from <= *last {
@@ -114,9 +128,31 @@ impl GtidSet {
         result
     }
 
+    /// What is in both sets.
+    #[must_use]
+    pub fn common(&self, other: &Self) -> Self {
+        self.minus(&self.minus(other))
+    }
+
     /// True if there is no transaction in it.
     pub fn is_empty(&self) -> bool {
         self.origins.is_empty()
+    }
+
+    /// As text for a message: the beginning, and how many transactions there are if that isn't all.
+    pub fn in_short(&self) -> String {
+        const MOST: usize = 240;
+        let text = self.to_string();
+        match text.get(..MOST).and_then(|head| head.rfind([',', ':']).and_then(|end| head.get(..end))) {
+            Some(head) if text.len() > MOST => format!("{head},... ({} transactions)", self.count()),
+            _ => text,
+        }
+    }
+
+    /// How many transactions are in it.
+    pub fn count(&self) -> u64 {
+        let of = |(first, last): &(u64, u64)| last.saturating_sub(*first).saturating_add(1);
+        self.origins.values().flatten().map(of).fold(0, u64::saturating_add)
     }
 
     /// The intervals `(first, last)`, both included, by origin.
@@ -177,7 +213,8 @@ impl FromStr for GtidSet {
             for field in fields {
                 if field.bytes().next().is_some_and(|b| b.is_ascii_digit()) {
                     let (first, last) = field.split_once('-').unwrap_or((field, field));
-                    let number = |digits: &str| digits.trim().parse::<u64>().ok().filter(|n| *n > 0);
+                    let number =
+                        |digits: &str| digits.trim().parse::<u64>().ok().filter(|n| (1..=LAST_NUMBER).contains(n));
                     let (first, last) = (number(first).ok_or_else(wrong)?, number(last).ok_or_else(wrong)?);
                     if first > last {
                         return Err(wrong());
@@ -239,7 +276,7 @@ pub fn parse_uuid(text: &str) -> Option<[u8; 16]> {
 }
 
 /// Writes a UUID in its usual form.
-fn write_uuid(f: &mut fmt::Formatter<'_>, uuid: &[u8; 16]) -> fmt::Result {
+pub(crate) fn write_uuid(f: &mut fmt::Formatter<'_>, uuid: &[u8; 16]) -> fmt::Result {
     for (index, byte) in uuid.iter().enumerate() {
         if matches!(index, 4 | 6 | 8 | 10) {
             f.write_str("-")?;
@@ -298,6 +335,31 @@ impl MariaGtidSet {
         self.domains.insert(gtid.domain, gtid);
     }
 
+    /// The last transaction of a domain.
+    pub fn last(&self, domain: u32) -> Option<&MariaGtid> {
+        self.domains.get(&domain)
+    }
+
+    /// Whether the transaction is in it, by its number.
+    pub fn contains(&self, gtid: &MariaGtid) -> bool {
+        self.last(gtid.domain).is_some_and(|last| last.sequence >= gtid.sequence)
+    }
+
+    /// Takes in another position: of each domain, the later one by the numbers.
+    pub fn add_all(&mut self, other: &Self) {
+        for theirs in other.domains() {
+            if !self.contains(theirs) {
+                self.add(*theirs);
+            }
+        }
+    }
+
+    /// The last transactions of the domains in which this position goes further than `other`.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        Self { domains: self.domains.iter().filter(|(_, ours)| !other.contains(ours)).map(|(d, g)| (*d, *g)).collect() }
+    }
+
     /// The last transaction of each domain.
     pub fn domains(&self) -> impl Iterator<Item = &MariaGtid> {
         self.domains.values()
@@ -308,11 +370,18 @@ impl MariaGtidSet {
         self.domains.is_empty()
     }
 
+    /// How many transactions of this set are not in `other`, by the numbers: a domain's are consecutive, unless a server was
+    /// told otherwise.
+    pub fn ahead_of(&self, other: &Self) -> u64 {
+        let behind = |ours: &MariaGtid| {
+            let theirs = other.domains.get(&ours.domain).map_or(0, |theirs| theirs.sequence);
+            ours.sequence.saturating_sub(theirs)
+        };
+        self.domains.values().map(behind).fold(0, u64::saturating_add)
+    }
+
     fn covers(&self, other: &Self) -> bool {
-        other
-            .domains
-            .values()
-            .all(|theirs| self.domains.get(&theirs.domain).is_some_and(|ours| ours.sequence >= theirs.sequence))
+        other.domains.values().all(|theirs| self.contains(theirs))
     }
 }
 
@@ -354,59 +423,4 @@ impl PartialOrd for MariaGtidSet {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
-    const B: &str = "4e11fa47-71ca-11e1-9e33-c80aa9429562";
-
-    fn set(text: &str) -> GtidSet {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn a_set_reads_back_in_its_normal_form() {
-        assert_eq!(set(&format!("{A}:1-5:7")).to_string(), format!("{A}:1-5:7"));
-        assert_eq!(set(&format!("{A}:6:1-5:7-9")).to_string(), format!("{A}:1-9"));
-        assert_eq!(set(&format!("{B}:1,\n{A}:2")).to_string(), format!("{A}:2,{B}:1"));
-        assert_eq!(set(&format!("{A}:1-5:Tag:1-3:4")).to_string(), format!("{A}:1-5,{A}:tag:1-4"));
-        assert_eq!(set("").to_string(), "");
-        for wrong in [A.to_owned(), format!("{A}:5-1"), format!("{A}:0"), "x:1".to_owned(), format!("{A}:1-x")] {
-            assert!(wrong.parse::<GtidSet>().is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn adding_the_next_transaction_extends_the_last_interval() {
-        let mut executed = set(&format!("{A}:1-5"));
-        let origin = Origin { uuid: parse_uuid(A).unwrap(), tag: String::new() };
-        executed.add(&Gtid { origin: origin.clone(), number: 6 });
-        executed.add(&Gtid { origin: origin.clone(), number: 9 });
-        executed.add(&Gtid { origin: origin.clone(), number: 3 });
-        assert_eq!(executed.to_string(), format!("{A}:1-6:9"));
-        assert!(executed.contains(&Gtid { origin: origin.clone(), number: 9 }));
-        assert!(!executed.contains(&Gtid { origin, number: 8 }));
-    }
-
-    #[test]
-    fn sets_are_ordered_by_inclusion_and_subtracted() {
-        let (small, large) = (set(&format!("{A}:2-3")), set(&format!("{A}:1-5,{B}:1")));
-        assert!(small < large);
-        assert_eq!(small.partial_cmp(&set(&format!("{A}:3-4"))), None);
-        assert_eq!(large.minus(&small).to_string(), format!("{A}:1:4-5,{B}:1"));
-        assert!(small.minus(&large).is_empty());
-    }
-
-    #[test]
-    fn mariadb_positions_keep_the_last_transaction_of_each_domain() {
-        let mut at: MariaGtidSet = "1-2-5,0-1-100".parse().unwrap();
-        assert_eq!(at.to_string(), "0-1-100,1-2-5");
-        let before = at.clone();
-        at.add("0-7-101".parse().unwrap());
-        assert_eq!(at.to_string(), "0-7-101,1-2-5");
-        assert!(before < at);
-        assert!("0-1".parse::<MariaGtid>().is_err());
-        assert!("0-1-2-3".parse::<MariaGtid>().is_err());
-    }
-}
+mod tests;

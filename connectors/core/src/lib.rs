@@ -10,22 +10,28 @@
 //! [`RowDecoder`] into borrowed [`Value`]s, once, at the place of use.
 
 pub mod backfill;
+pub mod binlog;
 pub mod error;
 pub mod event;
 pub mod filter;
 pub mod gtid;
+pub mod kept;
+pub mod monitor;
 pub mod position;
 pub mod schema;
 pub mod source;
 pub mod value;
 
 pub use backfill::{Offset, TableReader};
+pub use binlog::{BinlogMark, BinlogPlace, BinlogPosition};
 pub use bumpalo::Bump;
 pub use error::{DecodeError, ErrorClass, SourceError};
 pub use event::{Batch, Change, Event, Image, Message, Op, Span, Transaction};
-pub use filter::{TableFilter, TablePattern};
+pub use filter::{Glob, TableFilter, TablePattern};
 pub use gtid::{Gtid, GtidSet, MariaGtid, MariaGtidSet};
-pub use position::{Inside, LogPosition, Lsn, Mark, Position, PositionError};
+pub use kept::{KeptSchema, TableFailure};
+pub use monitor::{BINLOG_WARNINGS, Kept, LogWarning, Look, Monitor, Pulse, Purge, SLOT_WARNINGS};
+pub use position::{Inside, LogPosition, Lsn, Mark, Position, PositionError, Prepared};
 pub use schema::{Column, RowDecoder, Table, TableName, Type};
-pub use source::{Confirm, Opened, Source, SourceInfo, SourceStream};
+pub use source::{Begin, Confirm, Opened, Source, SourceInfo, SourceStream};
 pub use value::{Array, Date, DateTime, Interval, Time, Value};

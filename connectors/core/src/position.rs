@@ -11,6 +11,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::binlog::{BinlogMark, BinlogPosition};
 use crate::gtid::{Gtid, GtidSet, MariaGtid, MariaGtidSet};
 
 /// A text that isn't a position, or positions of different kinds put together.
@@ -52,6 +53,8 @@ pub enum Mark {
     Gtid(Gtid),
     /// MariaDB.
     MariaDb(MariaGtid),
+    /// MySQL, read by files and offsets.
+    Binlog(BinlogMark),
 }
 
 impl fmt::Display for Mark {
@@ -60,6 +63,7 @@ impl fmt::Display for Mark {
             Mark::Lsn(lsn) => lsn.fmt(f),
             Mark::Gtid(gtid) => gtid.fmt(f),
             Mark::MariaDb(gtid) => gtid.fmt(f),
+            Mark::Binlog(mark) => mark.place.fmt(f),
         }
     }
 }
@@ -73,6 +77,8 @@ pub enum LogPosition {
     Gtid(GtidSet),
     /// MariaDB: in each domain, everything up to and including this GTID.
     MariaDb(MariaGtidSet),
+    /// MySQL without GTIDs: everything before this place in the binlog of one server.
+    Binlog(BinlogPosition),
 }
 
 impl LogPosition {
@@ -85,11 +91,25 @@ impl LogPosition {
             (LogPosition::Lsn(at), Mark::Lsn(to)) => *at = (*at).max(*to),
             (LogPosition::Gtid(set), Mark::Gtid(gtid)) => set.add(gtid),
             (LogPosition::MariaDb(set), Mark::MariaDb(gtid)) => set.add(*gtid),
+            (LogPosition::Binlog(at), Mark::Binlog(mark)) => at.advance(mark),
             (at, mark) => {
                 return Err(PositionError(format!("mark {mark} is of another kind than position {at}")));
             }
         }
         Ok(())
+    }
+
+    /// Whether a transaction of this mark is in it. Marks of another kind never are.
+    pub fn contains(&self, mark: &Mark) -> bool {
+        match (self, mark) {
+            (LogPosition::Lsn(at), Mark::Lsn(lsn)) => lsn <= at,
+            (LogPosition::Gtid(set), Mark::Gtid(gtid)) => set.contains(gtid),
+            (LogPosition::MariaDb(set), Mark::MariaDb(gtid)) => {
+                set.domains().any(|last| last.domain == gtid.domain && last.sequence >= gtid.sequence)
+            }
+            (LogPosition::Binlog(at), Mark::Binlog(mark)) => mark.place.offset() <= at.place.offset(),
+            _ => false,
+        }
     }
 
     /// The kind as the checkpoint names it.
@@ -98,6 +118,7 @@ impl LogPosition {
             LogPosition::Lsn(_) => "lsn",
             LogPosition::Gtid(_) => "gtid",
             LogPosition::MariaDb(_) => "mariadb-gtid",
+            LogPosition::Binlog(_) => "binlog",
         }
     }
 
@@ -110,6 +131,7 @@ impl LogPosition {
             "lsn" => text.parse().map(LogPosition::Lsn),
             "gtid" => text.parse().map(LogPosition::Gtid),
             "mariadb-gtid" => text.parse().map(LogPosition::MariaDb),
+            "binlog" => text.parse().map(LogPosition::Binlog),
             _ => Err(PositionError(format!("`{kind}` is not a kind of position"))),
         }
     }
@@ -121,17 +143,19 @@ impl fmt::Display for LogPosition {
             LogPosition::Lsn(lsn) => lsn.fmt(f),
             LogPosition::Gtid(set) => set.fmt(f),
             LogPosition::MariaDb(set) => set.fmt(f),
+            LogPosition::Binlog(at) => at.fmt(f),
         }
     }
 }
 
-/// GTID sets are ordered by inclusion; positions of different kinds aren't ordered.
+/// GTID sets are ordered by inclusion, places of one binlog by file and offset; positions of different kinds aren't ordered.
 impl PartialOrd for LogPosition {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         match (self, other) {
             (LogPosition::Lsn(a), LogPosition::Lsn(b)) => Some(a.cmp(b)),
             (LogPosition::Gtid(a), LogPosition::Gtid(b)) => a.partial_cmp(b),
             (LogPosition::MariaDb(a), LogPosition::MariaDb(b)) => a.partial_cmp(b),
+            (LogPosition::Binlog(a), LogPosition::Binlog(b)) => a.partial_cmp(b),
             _ => None,
         }
     }
@@ -145,6 +169,21 @@ pub struct Inside {
     pub transaction: String,
     /// Rows of it that are published: the ordinal of the last one.
     pub rows: u64,
+    /// Its commit time, where the server may give its position to another transaction: one that a crash tore, of which MariaDB
+    /// uses the GTID again. None in checkpoints of older versions.
+    pub commit_us: Option<i64>,
+}
+
+/// A transaction whose rows stand in the log before the position, while it hasn't ended yet: an XA transaction behind its PREPARE. Its
+/// rows are published at its commit, so that the stream needs them once more if it begins between the two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// The server's name of it.
+    pub name: String,
+    /// The position of its PREPARE: the text of a [`Mark`].
+    pub pos: String,
+    /// Where the server has to begin to send it, if `pos` doesn't say: the text of the log position before it.
+    pub from: Option<String>,
 }
 
 /// From where a source goes on: a log position, and the part of the transaction behind it that is published.
@@ -154,12 +193,16 @@ pub struct Position {
     pub log: LogPosition,
     /// And this part of the next transaction.
     pub inside: Option<Inside>,
+    /// The branch of the server's history that `log` lies on, where the position doesn't say it itself: PostgreSQL's timeline.
+    pub timeline: Option<u32>,
+    /// What was prepared before `log` and hasn't ended.
+    pub prepared: Vec<Prepared>,
 }
 
 impl Position {
     /// A position between transactions.
     pub fn boundary(log: LogPosition) -> Self {
-        Self { log, inside: None }
+        Self { log, inside: None, timeline: None, prepared: Vec::new() }
     }
 
     /// True between transactions. Only boundaries may be confirmed to a server.
@@ -213,8 +256,10 @@ mod tests {
     fn a_position_inside_a_transaction_lies_behind_the_boundary_before_it() {
         let log = LogPosition::Lsn(Lsn(100));
         let boundary = Position::boundary(log.clone());
-        let inside =
-            |tx: &str, rows| Position { log: log.clone(), inside: Some(Inside { transaction: tx.to_owned(), rows }) };
+        let inside = |tx: &str, rows| Position {
+            inside: Some(Inside { transaction: tx.to_owned(), rows, commit_us: None }),
+            ..Position::boundary(log.clone())
+        };
         assert!(boundary < inside("a", 1));
         assert!(inside("a", 1) < inside("a", 2));
         assert_eq!(inside("a", 1).partial_cmp(&inside("b", 1)), None);

@@ -108,6 +108,18 @@ pub enum Type {
     },
     /// [`Value::Array`] of this type.
     Array(Box<Type>),
+    /// [`Value::Range`] of this type.
+    Range(Box<Type>),
+    /// [`Value::Array`] of [`Value::Range`]s of this type.
+    Multirange(Box<Type>),
+    /// [`Value::Object`] with these attributes.
+    Composite(Vec<(String, Type)>),
+    /// [`Value::Object`] with texts or NULLs.
+    Map,
+    /// [`Value::Geometry`].
+    Geometry,
+    /// [`Value::Vector`] or [`Value::SparseVector`].
+    Vector,
     /// [`Value::Other`] (the server's text) or [`Value::Bytes`]; [`Column::native`] says what it is.
     Other,
 }
@@ -137,6 +149,12 @@ impl Type {
             Type::Enum { .. } => "enum",
             Type::Set { .. } => "set",
             Type::Array(_) => "array",
+            Type::Range(_) => "range",
+            Type::Multirange(_) => "multirange",
+            Type::Composite(_) => "composite",
+            Type::Map => "map",
+            Type::Geometry => "geometry",
+            Type::Vector => "vector",
             Type::Other => "other",
         }
     }

@@ -55,8 +55,18 @@ pub enum Value<'a> {
     Enum(&'a str),
     /// The labels of a MySQL set, in the order of its definition.
     Set(&'a [&'a str]),
-    /// An array with its dimensions.
+    /// An array with its dimensions; a multirange as an array of ranges.
     Array(&'a Array<'a>),
+    /// A range.
+    Range(&'a Range<'a>),
+    /// Named values in their order: a composite's attributes, the pairs of an `hstore`.
+    Object(&'a [(&'a str, Value<'a>)]),
+    /// A geometry.
+    Geometry(Geometry<'a>),
+    /// A vector of numbers.
+    Vector(&'a [f32]),
+    /// A vector of which only what isn't zero is kept.
+    SparseVector(&'a SparseVector<'a>),
     /// The server's own text of a type that has no variant here.
     Other(&'a str),
 }
@@ -154,6 +164,44 @@ pub struct Dimension {
     pub length: u32,
     /// Index of the first element; 1 unless the array says otherwise.
     pub lower: i32,
+}
+
+/// A range of values of one type.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Range<'a> {
+    /// It holds nothing.
+    Empty,
+    /// From a bound to a bound.
+    Between {
+        /// [`Value::Null`] if there is no bound.
+        lower: Value<'a>,
+        /// [`Value::Null`] if there is no bound.
+        upper: Value<'a>,
+        /// The lower bound is in the range.
+        lower_inclusive: bool,
+        /// The upper bound is in the range.
+        upper_inclusive: bool,
+    },
+}
+
+/// A geometry as well-known binary, and the reference system of its coordinates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry<'a> {
+    /// Without the reference system in it. More dimensions than two are marked as the server does.
+    pub wkb: &'a [u8],
+    /// 0 if it has none.
+    pub srid: u32,
+}
+
+/// A sparse vector.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SparseVector<'a> {
+    /// How many numbers it has, zeros included.
+    pub dimensions: u32,
+    /// Where the others are, ascending, from 1.
+    pub indices: &'a [u32],
+    /// The others: as many as there are indices.
+    pub values: &'a [f32],
 }
 
 #[cfg(test)]

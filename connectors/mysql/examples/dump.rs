@@ -14,8 +14,8 @@
 use std::time::{Duration, Instant};
 
 use rowcast_core::backfill::{ReadError, TableReader, Target, What};
-use rowcast_core::{Batch, Bump, Change, Event, LogPosition, Position, Source, SourceStream, TableFilter};
-use rowcast_mysql::{Flavor, MysqlSource, Options, TlsMode, TlsOptions};
+use rowcast_core::{Batch, Begin, Bump, Change, Event, LogPosition, Position, Source, SourceStream, TableFilter};
+use rowcast_mysql::{Compression, Flavor, Host, MysqlSource, Options, Servers, TlsMode, TlsOptions};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -36,15 +36,25 @@ async fn main() {
     let source = MysqlSource::new(Options {
         name: "dump".to_owned(),
         flavor,
-        host: host.to_owned(),
-        port: port.parse().unwrap(),
+        servers: Servers::new(
+            Host { name: host.to_owned(), port: port.parse().unwrap() },
+            Vec::new(),
+            Default::default(),
+        ),
         user: user.clone(),
         password: password.clone().into(),
         tls: TlsOptions { mode, ca: flag("--ca").map(Into::into), ..TlsOptions::default() },
+        server_public_key: None,
+        cleartext_password: false,
+        compression: Compression::None,
         tables: TableFilter::parse(&tables.split(',').collect::<Vec<_>>()).unwrap(),
         server_id: flag("--id").map_or(77_001, |id| id.parse().unwrap()),
+        server_id_derived: false,
         connect_timeout: Duration::from_secs(5),
         read_timeout: Duration::from_secs(flag("--timeout").map_or(30, |s| s.parse().unwrap())),
+        include_query: false,
+        spill_folder: std::env::temp_dir(),
+        spill_limit: 1 << 30,
     });
     if let Some(table) = flag("--backfill") {
         backfill(&source, table, flags).await;
@@ -52,7 +62,10 @@ async fn main() {
     }
     let kind = if flavor == Flavor::Mysql { "gtid" } else { "mariadb-gtid" };
     let resume = flag("--from").map(|text| Position::boundary(LogPosition::parse(kind, text).unwrap()));
-    let opened = match source.open(resume.as_ref()).await {
+    let opened = match source
+        .open(resume.as_ref().map_or(Begin::Now, |position| Begin::At { position, identity: None, schemas: &[] }))
+        .await
+    {
         Ok(opened) => opened,
         Err(error) => {
             println!("{} {error}", if error.is_transient() { "transient:" } else { "definite:" });

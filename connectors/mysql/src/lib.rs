@@ -20,20 +20,30 @@ mod catalog;
 mod connection;
 mod cursor;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+mod monitor;
+mod replica;
 mod rows;
+mod servers;
+mod shared;
 mod source;
 mod stream;
+mod xa;
 
 pub use backfill::MysqlReader;
-pub use rowcast_net::{TlsMode, TlsOptions};
+pub use connection::compress::Compression;
+pub use rowcast_net::{Host, Password, Servers, SessionAttributes, TlsMode, TlsOptions};
 pub use source::{MysqlConfirm, MysqlSource};
 pub use stream::MysqlStream;
+pub use stream::replay::Replay;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rowcast_core::TableFilter;
-use secrecy::SecretString;
 
 /// Which of the two dialects the server must speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,32 +70,44 @@ pub struct Options {
     pub name: String,
     /// Dialect.
     pub flavor: Flavor,
-    /// Host name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
+    /// The server, or several of which one is. A host may be the path of a Unix socket.
+    pub servers: Servers,
     /// Account.
     pub user: String,
     /// Its password.
-    pub password: SecretString,
+    pub password: Password,
     /// TLS.
     pub tls: TlsOptions,
+    /// The server's RSA key (PEM): without TLS a password is encrypted for this one only, never for one that the server sends.
+    pub server_public_key: Option<PathBuf>,
+    /// The server may have the password itself, over TLS or a Unix socket.
+    pub cleartext_password: bool,
+    /// How the server compresses what it sends.
+    pub compression: Compression,
     /// Captured tables, as `database.table`.
     pub tables: TableFilter,
     /// Our id among the server's replicas: different from the ids of the server and of all its other replicas.
     pub server_id: u32,
+    /// The id was made up and not given: another one is taken if a replica has it already.
+    pub server_id_derived: bool,
     /// Limit for connecting and logging in.
     pub connect_timeout: Duration,
     /// A server that is silent for so long is taken for dead; heartbeats are asked for three times as often.
     pub read_timeout: Duration,
+    /// Statements' texts are asked for and told with their rows.
+    pub include_query: bool,
+    /// Where transactions are kept of which it isn't known yet whether they commit.
+    pub spill_folder: PathBuf,
+    /// Bytes of all of them together.
+    pub spill_limit: u64,
 }
 
 impl Options {
     pub(crate) fn place(&self) -> error::Where {
         error::Where {
             flavor: self.flavor,
-            host: self.host.clone(),
-            port: self.port,
+            host: self.servers.host().name.clone(),
+            port: self.servers.host().port,
             user: self.user.clone(),
             server_id: self.server_id,
         }

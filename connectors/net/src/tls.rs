@@ -1,4 +1,4 @@
-//! TLS by rustls (ring): the five modes that libpq's users know.
+//! TLS by rustls (ring): the six modes that libpq's users know.
 //!
 //! `prefer` and `require` encrypt without looking at the certificate, as libpq does; `verify-ca` checks that the
 //! chain ends at a trusted authority; `verify-full` checks the host name too. Trusted are the authorities of the
@@ -19,11 +19,13 @@ use tokio_rustls::TlsConnector;
 
 use crate::{NetError, Stream};
 
-/// How much a connection is protected.
+/// How much a connection is protected, in the words of <https://www.postgresql.org/docs/current/libpq-ssl.html>.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TlsMode {
     /// Never encrypted.
     Disable,
+    /// Encrypted only if the server demands it; the certificate isn't checked. PostgreSQL's alone.
+    Allow,
     /// Encrypted if the server offers it; the certificate isn't checked.
     #[default]
     Prefer,
@@ -61,7 +63,7 @@ pub fn client_config(options: &TlsOptions) -> Result<Arc<ClientConfig>, NetError
         .with_safe_default_protocol_versions()
         .map_err(|error| setup(error.to_string()))?;
     let verifier: Arc<dyn ServerCertVerifier> = match options.mode {
-        TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => Arc::new(Unverified(provider)),
+        TlsMode::Disable | TlsMode::Allow | TlsMode::Prefer | TlsMode::Require => Arc::new(Unverified(provider)),
         TlsMode::VerifyCa | TlsMode::VerifyFull => {
             let roots = Arc::new(trusted(options)?);
             let webpki = WebPkiServerVerifier::builder_with_provider(roots, provider)

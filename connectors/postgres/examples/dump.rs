@@ -4,7 +4,7 @@
 //! PGHOST=127.0.0.1 PGUSER=cdc PGPASSWORD=... PGDATABASE=shop cargo run -p rowcast-postgres --example dump -- 'public.*'
 //! ```
 //!
-//! `SLOT=name` uses a lasting slot and publication of that name (else a temporary one), `RESUME=0/16B3748` begins
+//! `BINARY=1` takes values in binary form where possible; `SLOT=name` uses a lasting slot and publication of that name (else a temporary one), `RESUME=0/16B3748` begins
 //! there, `COUNT=n` prints nothing but the rate and ends after n changes, `TLS=require` and `CA=file` as in libpq,
 //! `CONFIRM=1` confirms what was printed.
 //!
@@ -18,9 +18,10 @@ use std::time::{Duration, Instant};
 
 use rowcast_core::backfill::{ReadError, Target, What};
 use rowcast_core::{
-    Batch, Bump, Change, Confirm, Event, LogPosition, Position, Source, SourceStream, TableFilter, TableReader, Value,
+    Batch, Begin, Bump, Change, Confirm, Event, LogPosition, Position, Source, SourceStream, TableFilter, TableReader,
+    Value,
 };
-use rowcast_postgres::{Options, PostgresSource, TlsMode, TlsOptions};
+use rowcast_postgres::{Host, MessageFilter, Options, PostgresSource, Servers, TlsMode, TlsOptions};
 
 fn setting(name: &str, default: &str) -> String {
     var(name).unwrap_or_else(|_| default.to_owned())
@@ -31,8 +32,11 @@ fn options() -> Result<Options, Box<dyn Error>> {
     let user = setting("PGUSER", "postgres");
     Ok(Options {
         name: "dump".to_owned(),
-        host: setting("PGHOST", "127.0.0.1"),
-        port: setting("PGPORT", "5432").parse()?,
+        servers: Servers::new(
+            Host { name: setting("PGHOST", "127.0.0.1"), port: setting("PGPORT", "5432").parse()? },
+            Vec::new(),
+            Default::default(),
+        ),
         database: setting("PGDATABASE", &user),
         user,
         password: setting("PGPASSWORD", "").into(),
@@ -52,9 +56,17 @@ fn options() -> Result<Options, Box<dyn Error>> {
         tables: TableFilter::parse(&patterns)?,
         slot: setting("SLOT", "dump"),
         publication: setting("PUBLICATION", &setting("SLOT", "dump")),
+        slot_in_use: Default::default(),
+        known: Vec::new(),
         temporary: var("SLOT").is_err(),
+        binary: var("BINARY").is_ok(),
         connect_timeout: Duration::from_secs(10),
         read_timeout: Duration::from_secs(setting("READ_TIMEOUT", "60").parse()?),
+        messages: MessageFilter::All,
+        local_only: false,
+        two_phase: false,
+        spill_folder: std::env::temp_dir(),
+        spill_limit: 1 << 30,
     })
 }
 
@@ -143,7 +155,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Err(_) => None,
     };
     let limit: u64 = setting("COUNT", "0").parse()?;
-    let mut opened = source.open(resume.as_ref()).await?;
+    let mut opened = source
+        .open(resume.as_ref().map_or(Begin::Now, |position| Begin::At { position, identity: None, schemas: &[] }))
+        .await?;
     eprintln!("{:?} from {}", opened.info, opened.start);
     let (mut position, mut count, mut bytes, mut batches) = (opened.start.clone(), 0_u64, 0_usize, 0_u64);
     let mut began = None;

@@ -9,13 +9,16 @@ use std::sync::Arc;
 use rowcast_core::SourceError;
 use rowcast_net::NetError;
 
+use crate::replication::tls::NotPostgres;
+
 /// Who is meant, for every message: never with the password.
 #[derive(Debug, Clone)]
 pub(crate) struct Target(Arc<str>);
 
 impl Target {
-    pub(crate) fn new(host: &str, port: u16, database: &str, user: &str) -> Self {
-        Self(Arc::from(format!("postgres {host}:{port}/{database} as {user}")))
+    /// `servers` is one `host:port`, or several.
+    pub(crate) fn new(servers: impl fmt::Display, database: &str, user: &str) -> Self {
+        Self(Arc::from(format!("postgres {servers}/{database} as {user}")))
     }
 
     /// A lost connection and the like.
@@ -28,18 +31,15 @@ impl Target {
         SourceError::definite(format!("{self}: {what}"))
     }
 
+    /// Changes are lost to the stream.
+    pub(crate) fn gap(&self, what: impl fmt::Display) -> SourceError {
+        SourceError::gap(format!("{self}: {what}"))
+    }
+
     /// A connection that can't be made.
     pub(crate) fn net(&self, error: &NetError) -> SourceError {
         let error_here = if error.is_transient() { self.transient(error) } else { self.definite(error) };
-        match error {
-            NetError::Connect { .. } => {
-                error_here.repair("check `source.host` and `source.port`, and that the server runs")
-            }
-            NetError::TlsSetup(_) => error_here.repair("check the files under `source.tls`"),
-            NetError::Handshake { .. } => {
-                error_here.repair("check `source.tls`: the authority in `ca`, the name in `server_name`, or the mode")
-            }
-        }
+        error_here.repair(error.repair())
     }
 }
 
@@ -100,8 +100,17 @@ fn repair(code: &str) -> Option<&'static str> {
 }
 
 impl ServerError {
+    /// Whether a connection pooler says this: PgBouncer passes no replication on, and no `options` of a session.
+    fn is_of_pooler(&self) -> bool {
+        self.message.starts_with("unsupported startup parameter")
+            || self.message.to_ascii_lowercase().contains("pgbouncer")
+    }
+
     /// As an error of the source; `doing` says what failed.
     pub(crate) fn explain(&self, target: &Target, doing: &str) -> SourceError {
+        if self.is_of_pooler() {
+            return pooler(target, &format!("{doing}: {self}"));
+        }
         let what = format!("{target}: {doing}: {self}");
         let error = if is_transient(&self.code) { SourceError::transient(what) } else { SourceError::definite(what) };
         match repair(&self.code).map(str::to_owned).or_else(|| self.hint.clone()) {
@@ -113,6 +122,11 @@ impl ServerError {
     /// `insufficient_privilege`
     pub(crate) fn is_privilege(&self) -> bool {
         self.code == "42501"
+    }
+
+    /// The server's own defect, or damaged data (class XX).
+    pub(crate) fn is_internal(&self) -> bool {
+        self.code.starts_with("XX")
     }
 
     /// From the fields of an ErrorResponse: type byte and zero-terminated text, each; a zero byte ends them.
@@ -133,6 +147,13 @@ impl ServerError {
     }
 }
 
+/// Somebody answers who isn't the server.
+pub(crate) fn pooler(target: &Target, what: &str) -> SourceError {
+    target
+        .definite(format!("{what}: a connection pooler such as PgBouncer answers there, and passes no replication on"))
+        .repair("set `source.host` and `source.port` to the PostgreSQL server itself")
+}
+
 /// An error of tokio-postgres.
 pub(crate) fn sql(target: &Target, doing: &str, error: &tokio_postgres::Error) -> SourceError {
     if let Some(server) = server(error) {
@@ -143,6 +164,10 @@ pub(crate) fn sql(target: &Target, doing: &str, error: &tokio_postgres::Error) -
     while let Some(inner) = cause {
         if let Some(net) = inner.downcast_ref::<NetError>() {
             return target.net(net);
+        }
+        let io = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(other) = io.and_then(|inner| inner.downcast_ref::<NotPostgres>()) {
+            return target.definite(format!("{doing}: {other}")).repair("check `source.port`");
         }
         if !text.ends_with(&inner.to_string()) {
             text = format!("{text}: {inner}");
@@ -172,7 +197,7 @@ mod tests {
     fn an_error_response_is_read_field_by_field() {
         let error = ServerError::parse(b"SFATAL\0C28P01\0Mpassword authentication failed\0Dwhy\0\0");
         assert_eq!(error.to_string(), "password authentication failed (why) [SQLSTATE 28P01]");
-        let explained = error.explain(&Target::new("h", 5432, "d", "u"), "logging in");
+        let explained = error.explain(&Target::new("h:5432", "d", "u"), "logging in");
         assert_eq!(explained.class(), ErrorClass::Definite);
         assert!(explained.to_string().contains("source.password"));
         assert!(explained.to_string().starts_with("postgres h:5432/d as u: logging in"));

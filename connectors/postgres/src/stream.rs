@@ -5,6 +5,7 @@
 //!          walk whole frames ─► full? ─► batch
 //!          nothing left: events there? ─► busy: one short pause ─► more there? walk : batch
 //!                        none?         ─► wait for bytes, with the read time-out
+//!          a kept transaction was committed ─► batches from its file, then on with the frames
 //! ```
 //!
 //! Cancel-safe: everything that was read or decided is in the struct before the next await.
@@ -16,8 +17,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use rowcast_core::{Batch, SourceError, SourceStream};
+use bytes::{Bytes, BytesMut};
+use rowcast_core::{Batch, Pulse, SourceError, SourceStream};
 use rowcast_net::Stream;
 use tokio::io::{AsyncWriteExt, ReadHalf};
 use tokio::time::Instant;
@@ -25,7 +26,10 @@ use tokio::time::Instant;
 use crate::catalog::{Catalog, publication, slot};
 use crate::error::{ServerError, Target};
 use crate::pgoutput::assembler::{Assembler, Step};
-use crate::pgoutput::message::Relation;
+use crate::pgoutput::form::ValueForm;
+use crate::pgoutput::in_progress::Room;
+use crate::pgoutput::message::{Committed, Relation};
+use crate::pgoutput::replay::Replay;
 use crate::replication::feedback::{Feedback, Shared};
 use crate::replication::frame::{self, Replication};
 use crate::replication::reader::{BATCH_BYTES, Frame, Reader};
@@ -39,9 +43,14 @@ const GOODBYE: Duration = Duration::from_secs(5);
 
 /// What a stream is made of.
 pub(crate) struct Parts {
+    pub(crate) pulse: Pulse,
     pub(crate) read: ReadHalf<Stream>,
     pub(crate) buf: BytesMut,
     pub(crate) assembler: Assembler,
+    pub(crate) form: ValueForm,
+    pub(crate) room: Room,
+    /// Transactions in progress were asked for.
+    pub(crate) streaming: bool,
     pub(crate) shared: Arc<Shared>,
     pub(crate) feedback: Feedback,
     pub(crate) catalog: Catalog,
@@ -57,6 +66,11 @@ pub(crate) struct Parts {
 pub struct PostgresStream {
     reader: Reader,
     assembler: Assembler,
+    form: ValueForm,
+    room: Room,
+    streaming: bool,
+    /// A transaction that comes from its file; true once it has begun.
+    replay: Option<(Committed, Box<Replay>, bool)>,
     shared: Arc<Shared>,
     feedback: Option<Feedback>,
     catalog: Catalog,
@@ -80,6 +94,8 @@ enum Walked {
     Full,
     /// `pending` is to be looked up.
     NeedsCatalog,
+    /// `replay` is to come first.
+    Replay,
     /// No whole frame is left.
     Drained,
 }
@@ -87,8 +103,12 @@ enum Walked {
 impl PostgresStream {
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
-            reader: Reader::new(parts.read, parts.buf),
+            reader: Reader::new(parts.read, parts.buf).with_pulse(parts.pulse),
             assembler: parts.assembler,
+            form: parts.form,
+            room: parts.room,
+            streaming: parts.streaming,
+            replay: None,
             shared: parts.shared,
             feedback: Some(parts.feedback),
             catalog: parts.catalog,
@@ -109,9 +129,16 @@ impl PostgresStream {
         while let Some(frame) = self.reader.frame().map_err(|error| self.target.definite(error))? {
             let step = self.take_in(frame)?;
             self.reader.advance(frame);
-            if let Step::NeedsCatalog(relation) = step {
-                self.pending = Some(relation);
-                return Ok(Walked::NeedsCatalog);
+            match step {
+                Step::Done => {}
+                Step::NeedsCatalog(relation) => {
+                    self.pending = Some(relation);
+                    return Ok(Walked::NeedsCatalog);
+                }
+                Step::Replay(committed, replay) => {
+                    self.replay = Some((committed, replay, false));
+                    return Ok(Walked::Replay);
+                }
             }
             if self.reader.walked() >= BATCH_BYTES {
                 if self.assembler.has_something() {
@@ -147,18 +174,64 @@ impl PostgresStream {
             b'N' | b'S' => Ok(Step::Done),
             b'E' => {
                 let error = ServerError::parse(body);
+                if let Some(error) = self.form.explain(&error) {
+                    return Err(error.context(&self.target));
+                }
+                if self.streaming && error.is_internal() {
+                    let error = self.room.leave(&format!("the server can't decode it yet: {error}"));
+                    return Err(error.context(self.target.to_string()));
+                }
                 Err(slot::explain(&error, &self.target, "streaming", &self.slot, &self.publication))
             }
-            b'c' => Err(self.target.transient("the server ended the stream (is it shutting down?)")),
+            // CopyDone, or the command's end: what a walsender says when its server shuts down
+            b'c' | b'C' => Err(self.target.transient("the server ended the stream (is it shutting down?)")),
             tag => Err(self.target.definite(format!("an unexpected message 0x{tag:02x} in the stream"))),
         }
     }
 
+    /// Takes in the records of the transaction that comes from its file; a batch, unless the catalog has to be asked first.
+    fn replay(&mut self) -> Result<Option<Batch>, SourceError> {
+        let Some((committed, replay, begun)) = &mut self.replay else { return Ok(None) };
+        if !*begun {
+            *begun = true;
+            self.assembler.replay_begins(*committed)?;
+        }
+        loop {
+            let record = replay
+                .record()
+                .map_err(|error| self.room.leave(&error.to_string()).context(self.target.to_string()))?;
+            let Some(record) = record else {
+                self.assembler.replay_ends(*committed)?;
+                let data = replay.split();
+                self.replay = None;
+                return Ok(self.assembler.has_something().then(|| self.batch_of(data)));
+            };
+            let step = self.assembler.replayed(replay.message(record), record.start, record.arrival)?;
+            replay.advance(record);
+            if let Step::NeedsCatalog(relation) = step {
+                self.pending = Some(relation);
+                return Ok(None);
+            }
+            if replay.walked() >= BATCH_BYTES {
+                if self.assembler.has_something() {
+                    let data = replay.split();
+                    return Ok(Some(self.batch_of(data)));
+                }
+                replay.discard();
+            }
+        }
+    }
+
     fn batch(&mut self) -> Batch {
+        let data = self.reader.split();
+        self.batch_of(data)
+    }
+
+    fn batch_of(&mut self, data: Bytes) -> Batch {
         let collected = self.assembler.take();
         self.paused = false;
         self.waiting_since = None;
-        Batch { data: self.reader.split(), tables: collected.tables, open: collected.open, events: collected.events }
+        Batch { data, tables: collected.tables, open: collected.open, events: collected.events, ..Batch::default() }
     }
 
     fn lost(&self, error: &io::Error) -> SourceError {
@@ -193,11 +266,22 @@ impl PostgresStream {
         if let Some(relation) = &self.pending {
             let facts = self.catalog.facts(relation).await?;
             if let Some(relation) = self.pending.take() {
-                self.assembler.define(&relation, &facts);
+                self.assembler.define(&relation, &facts).map_err(|error| error.context(&self.target))?;
             }
+        }
+        if self.replay.is_some() {
+            return self.replay();
         }
         match self.walk()? {
             Walked::NeedsCatalog => return Ok(None),
+            // what came before it has its bytes elsewhere
+            Walked::Replay => {
+                let before = self.assembler.has_something();
+                if !before {
+                    self.reader.discard();
+                }
+                return Ok(before.then(|| self.batch()));
+            }
             Walked::Full => return Ok(Some(self.batch())),
             Walked::Drained => {}
         }
@@ -252,8 +336,8 @@ impl SourceStream for PostgresStream {
             match self.advance().await {
                 Ok(Some(batch)) => return Ok(batch),
                 Ok(None) => {}
-                // what came before the error goes out before it
-                Err(error) if self.assembler.has_something() => {
+                // what came before the error goes out before it; the part of a replay that failed comes again
+                Err(error) if self.replay.is_none() && self.assembler.has_something() => {
                     self.failed = Some(error);
                     return Ok(self.batch());
                 }

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rowcast_core::backfill::{Plan, ReadError, Reading, Snapshot, Target, What};
-use rowcast_core::{Batch, Bump, Event, Op, Source, SourceStream, TableFilter, TableReader};
-use rowcast_postgres::{Options, PostgresReader, PostgresSource, TlsOptions};
+use rowcast_core::{Batch, Begin, Bump, Event, Op, Source, SourceStream, TableFilter, TableReader};
+use rowcast_postgres::{Host, MessageFilter, Options, PostgresReader, PostgresSource, Servers, TlsOptions};
 use tokio_postgres::{Client, NoTls};
 
 fn var(name: &str) -> String {
@@ -64,8 +64,11 @@ impl Db {
     fn options(&self, user: &str, password: &str) -> Options {
         Options {
             name: "test".to_owned(),
-            host: var("PG_HOST"),
-            port: var("PG_PORT").parse().unwrap(),
+            servers: Servers::new(
+                Host { name: var("PG_HOST"), port: var("PG_PORT").parse().unwrap() },
+                Vec::new(),
+                Default::default(),
+            ),
             database: self.name.clone(),
             user: user.to_owned(),
             password: password.to_owned().into(),
@@ -73,9 +76,17 @@ impl Db {
             tables: TableFilter::parse(&["*.*"]).unwrap(),
             slot: self.name.clone(),
             publication: self.name.clone(),
+            slot_in_use: Default::default(),
+            known: Vec::new(),
             temporary: false,
+            binary: true,
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(60),
+            messages: MessageFilter::All,
+            local_only: false,
+            two_phase: false,
+            spill_folder: std::env::temp_dir(),
+            spill_limit: 1 << 30,
         }
     }
 
@@ -249,7 +260,7 @@ async fn rows_and_tables_are_equal_to_the_streams() {
     ))
     .await;
     let source = db.source();
-    let mut opened = source.open(None).await.unwrap();
+    let mut opened = source.open(Begin::Now).await.unwrap();
     db.exec(ROWS).await;
     let total = 52 + 30 + 2 + 20 + 3 + 3 + 2;
     let mut streamed: BTreeMap<String, Vec<Row>> = BTreeMap::new();

@@ -7,7 +7,7 @@
 
 mod write;
 
-use rowcast_core::{Column, Op, Table, Transaction, Value};
+use rowcast_core::{Column, Op, Table, TableName, Transaction, Value};
 
 pub use write::string;
 use write::{int, uint, value};
@@ -50,6 +50,20 @@ impl TableText {
     }
 }
 
+impl ReadText {
+    /// As the place of an event.
+    pub fn place(&self) -> &TransactionText {
+        &self.parts
+    }
+}
+
+impl TableText {
+    /// What is said of a table of which no version is known: its name.
+    pub fn of_name(source: &SourceNames, name: &TableName) -> Self {
+        Self { columns: Vec::new(), source: source_text(source, &name.db, name.schema.as_deref(), Some(&name.table)) }
+    }
+}
+
 fn source_text(source: &SourceNames, db: &str, schema: Option<&str>, table: Option<&str>) -> Vec<u8> {
     let mut text = b"\"source\":{\"name\":".to_vec();
     let optional = |text: &mut Vec<u8>, name: Option<&str>| match name {
@@ -74,14 +88,19 @@ fn source_text(source: &SourceNames, db: &str, schema: Option<&str>, table: Opti
 pub struct TransactionText {
     /// `"tx":"...","seq":`
     before_seq: Vec<u8>,
-    /// `,"pos":"...","ts_us":...,"snapshot":false},"id":"name/pos/`
+    /// `,"pos":"...","ts_us":...,"snapshot":false`
     after_seq: Vec<u8>,
+    /// `,"query":"..."`, if the statement's text is to be told.
+    query: Vec<u8>,
+    /// `},"id":"name/pos/`
+    id: Vec<u8>,
 }
 
 impl TransactionText {
     /// Prepares for the events of `transaction`, reusing the buffers.
     pub fn begin(&mut self, source: &SourceNames, transaction: &Transaction) {
-        let Self { before_seq, after_seq } = self;
+        let Self { before_seq, after_seq, query, id } = self;
+        query.clear();
         before_seq.clear();
         before_seq.extend_from_slice(b"\"tx\":");
         string(before_seq, &transaction.id);
@@ -92,11 +111,27 @@ impl TransactionText {
         after_seq.extend_from_slice(b",\"ts_us\":");
         int(after_seq, transaction.commit_us);
         // names and positions hold nothing that JSON would escape
-        after_seq.extend_from_slice(b",\"snapshot\":false},\"id\":\"");
-        after_seq.extend_from_slice(source.name.as_bytes());
-        after_seq.push(b'/');
-        after_seq.extend_from_slice(transaction.pos.as_bytes());
-        after_seq.push(b'/');
+        after_seq.extend_from_slice(b",\"snapshot\":false");
+        id.clear();
+        id.extend_from_slice(b"},\"id\":\"");
+        id.extend_from_slice(source.name.as_bytes());
+        id.push(b'/');
+        id.extend_from_slice(transaction.pos.as_bytes());
+        if let Some(era) = transaction.era() {
+            id.push(b'@');
+            uint(id, u64::from(era));
+        }
+        id.push(b'/');
+    }
+
+    /// The statement that the following events are of, until the next one or the next transaction. A text that isn't UTF-8 is told with
+    /// its odd bytes replaced: nobody computes with it.
+    pub fn statement(&mut self, text: Option<&[u8]>) {
+        self.query.clear();
+        if let Some(text) = text {
+            self.query.extend_from_slice(b",\"query\":");
+            string(&mut self.query, &String::from_utf8_lossy(text));
+        }
     }
 }
 
@@ -111,15 +146,15 @@ impl ReadText {
     /// Prepares for rows of a read that sees the database as it was at `pos`; `read` tells it from other reads at the same place.
     pub fn new(source: &SourceNames, pos: &str, now_us: i64, read: &str) -> Self {
         let mut parts = TransactionText::default();
-        let TransactionText { before_seq, after_seq } = &mut parts;
+        let TransactionText { before_seq, after_seq, query: _, id } = &mut parts;
         before_seq.extend_from_slice(b"\"tx\":null,\"seq\":");
         after_seq.extend_from_slice(b",\"pos\":");
         string(after_seq, pos);
         after_seq.extend_from_slice(b",\"ts_us\":");
         int(after_seq, now_us);
-        after_seq.extend_from_slice(b",\"snapshot\":true},\"id\":\"");
-        for part in [source.name.as_str(), "/", pos, "/", read, "/"] {
-            after_seq.extend_from_slice(part.as_bytes());
+        after_seq.extend_from_slice(b",\"snapshot\":true");
+        for part in ["},\"id\":\"", source.name.as_str(), "/", pos, "/", read, "/"] {
+            id.extend_from_slice(part.as_bytes());
         }
         Self { parts }
     }
@@ -188,13 +223,9 @@ pub struct RowEvent<'a> {
 
 /// Writes the event's value.
 pub fn event(out: &mut Vec<u8>, table: &TableText, transaction: &TransactionText, event: &RowEvent<'_>) {
-    out.extend_from_slice(match event.op {
-        Op::Insert => b"{\"op\":\"c\",\"before\":",
-        Op::Update => b"{\"op\":\"u\",\"before\":",
-        Op::Delete => b"{\"op\":\"d\",\"before\":",
-        Op::Read => b"{\"op\":\"r\",\"before\":",
-        Op::Truncate => b"{\"op\":\"t\",\"before\":",
-    });
+    out.extend_from_slice(b"{\"op\":\"");
+    out.extend_from_slice(letter(event.op));
+    out.extend_from_slice(b"\",\"before\":");
     row(out, table, event.before);
     out.extend_from_slice(b",\"after\":");
     row(out, table, event.after);
@@ -204,11 +235,79 @@ pub fn event(out: &mut Vec<u8>, table: &TableText, transaction: &TransactionText
     place(out, transaction, event.seq, event.id_suffix);
 }
 
+/// Writes what is told of a change that can't be encoded; `key` are the literals of its key's columns, if they are known.
+pub fn dead_letter(
+    out: &mut Vec<u8>,
+    (table, transaction): (&TableText, &TransactionText),
+    event: &RowEvent<'_>,
+    (topic, reason, bytes): (&str, &str, u64),
+    key: Option<&[String]>,
+) {
+    dead_letter_head(out, letter(event.op), topic, reason, bytes);
+    if let Some(literals) = key {
+        out.extend_from_slice(b"\"key\":[");
+        for (index, literal) in literals.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            string(out, literal);
+        }
+        out.extend_from_slice(b"],");
+    }
+    out.extend_from_slice(&table.source);
+    place(out, transaction, event.seq, event.id_suffix);
+}
+
+/// Writes what is told of an encoded event that its topic doesn't take; false if it isn't one of ours.
+///
+/// `source` and `id` stand at an event's end, and what stands before them holds no unescaped quote outside of JSON's own: the last
+/// `,"source":{` is theirs.
+pub fn dead_letter_of(out: &mut Vec<u8>, value: &[u8], (topic, reason): (&str, &str)) -> bool {
+    const SOURCE: &[u8] = b",\"source\":{";
+    let place = value.windows(SOURCE.len()).rposition(|window| window == SOURCE);
+    let op = value.get(7..8).filter(|_| value.starts_with(b"{\"op\":\""));
+    let (Some(op), Some(tail)) = (op, place.and_then(|place| value.get(place + 1..))) else { return false };
+    dead_letter_head(out, op, topic, reason, value.len() as u64);
+    out.extend_from_slice(tail);
+    true
+}
+
+fn dead_letter_head(out: &mut Vec<u8>, op: &[u8], topic: &str, reason: &str, bytes: u64) {
+    out.extend_from_slice(b"{\"dead_letter\":");
+    string(out, reason);
+    out.extend_from_slice(b",\"op\":\"");
+    out.extend_from_slice(op);
+    out.extend_from_slice(b"\",\"topic\":");
+    string(out, topic);
+    out.extend_from_slice(b",\"bytes\":");
+    uint(out, bytes);
+    out.push(b',');
+}
+
+/// The id of an encoded event or dead letter: what stands in its last quotes.
+pub fn id_of(value: &[u8]) -> &str {
+    let text = value.strip_suffix(b"\"}").unwrap_or(&[]);
+    let start = text.iter().rposition(|byte| *byte == b'"').map_or(text.len(), |quote| quote + 1);
+    std::str::from_utf8(text.get(start..).unwrap_or(&[])).unwrap_or("")
+}
+
+fn letter(op: Op) -> &'static [u8] {
+    match op {
+        Op::Insert => b"c",
+        Op::Update => b"u",
+        Op::Delete => b"d",
+        Op::Read => b"r",
+        Op::Truncate => b"t",
+    }
+}
+
 /// Writes `seq` to the end of the envelope.
 fn place(out: &mut Vec<u8>, transaction: &TransactionText, seq: u64, id_suffix: &str) {
     out.extend_from_slice(&transaction.before_seq);
     uint(out, seq);
     out.extend_from_slice(&transaction.after_seq);
+    out.extend_from_slice(&transaction.query);
+    out.extend_from_slice(&transaction.id);
     uint(out, seq);
     out.extend_from_slice(id_suffix.as_bytes());
     out.extend_from_slice(b"\"}");
@@ -292,6 +391,16 @@ pub fn message(
     place(out, transaction, seq, "");
 }
 
+/// Writes the record that says from where on a source has streamed, for the schema topic.
+pub fn source_marker(out: &mut Vec<u8>, source: &SourceNames, db: &str, pos: &str, gap: bool) {
+    out.extend_from_slice(b"{\"stream\":\"start\",");
+    out.extend_from_slice(&source_text(source, db, None, None));
+    out.pop();
+    out.extend_from_slice(b"},\"pos\":");
+    string(out, pos);
+    out.extend_from_slice(if gap { b",\"gap\":true}" } else { b",\"gap\":false}" });
+}
+
 /// Writes a table version for the schema topic.
 pub fn schema(out: &mut Vec<u8>, source: &SourceNames, table: &Table) {
     out.extend_from_slice(b"{\"fingerprint\":");
@@ -338,7 +447,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use std::sync::Arc;
 
-    use rowcast_core::{Bump, DecodeError, Image, Lsn, Mark, RowDecoder, TableName, Type};
+    use rowcast_core::{Bump, DecodeError, Image, Lsn, Mark, RowDecoder, Type};
 
     use super::*;
 

@@ -5,7 +5,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rowcast_core::value::Dimension;
+use rowcast_core::value::{Dimension, Range};
 use rowcast_core::{Array, Date, DateTime, Interval, Time, Value};
 
 /// Writes one value. [`Value::Absent`] is written as `null`: the caller leaves such columns out.
@@ -53,17 +53,27 @@ pub fn value(out: &mut Vec<u8>, value: &Value<'_>) {
         Value::Interval(interval) => write_interval(out, *interval),
         Value::Uuid(bytes) => write_uuid(out, bytes),
         Value::Json(text) => document(out, text),
-        Value::Set(labels) => {
-            out.push(b'[');
-            for (index, label) in labels.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                string(out, label);
-            }
-            out.push(b']');
-        }
+        Value::Set(labels) => write_list(out, labels, |out, label| string(out, label)),
         Value::Array(array) => write_array(out, array),
+        Value::Range(range) => write_range(out, range),
+        Value::Object(members) => write_object(out, members),
+        Value::Geometry(geometry) => {
+            out.extend_from_slice(b"{\"wkb\":");
+            base64(out, geometry.wkb);
+            out.extend_from_slice(b",\"srid\":");
+            uint(out, u64::from(geometry.srid));
+            out.push(b'}');
+        }
+        Value::Vector(numbers) => write_list(out, numbers, |out, number| float(out, *number)),
+        Value::SparseVector(vector) => {
+            out.extend_from_slice(b"{\"dimensions\":");
+            uint(out, u64::from(vector.dimensions));
+            out.extend_from_slice(b",\"indices\":");
+            write_list(out, vector.indices, |out, index| uint(out, u64::from(*index)));
+            out.extend_from_slice(b",\"values\":");
+            write_list(out, vector.values, |out, number| float(out, *number));
+            out.push(b'}');
+        }
     }
 }
 
@@ -338,18 +348,52 @@ fn write_uuid(out: &mut Vec<u8>, uuid: &[u8; 16]) {
     out.push(b'"');
 }
 
+fn write_list<T>(out: &mut Vec<u8>, members: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
+    out.push(b'[');
+    for (index, member) in members.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(out, member);
+    }
+    out.push(b']');
+}
+
+fn write_object(out: &mut Vec<u8>, members: &[(&str, Value<'_>)]) {
+    out.push(b'{');
+    for (index, (name, member)) in members.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        string(out, name);
+        out.push(b':');
+        value(out, member);
+    }
+    out.push(b'}');
+}
+
+/// `"empty"`, or both bounds (null: there is none) and whether they are in the range.
+fn write_range(out: &mut Vec<u8>, range: &Range<'_>) {
+    let Range::Between { lower, upper, lower_inclusive, upper_inclusive } = range else {
+        return out.extend_from_slice(b"\"empty\"");
+    };
+    out.extend_from_slice(b"{\"lower\":");
+    value(out, lower);
+    out.extend_from_slice(b",\"upper\":");
+    value(out, upper);
+    out.extend_from_slice(b",\"bounds\":\"");
+    out.push(if *lower_inclusive { b'[' } else { b'(' });
+    out.push(if *upper_inclusive { b']' } else { b')' });
+    out.extend_from_slice(b"\"}");
+}
+
 /// Nested arrays; with lower bounds other than 1 as `{"lower":[..],"values":[..]}`.
 fn write_array(out: &mut Vec<u8>, array: &Array<'_>) {
     let bounded = array.dimensions.iter().any(|dimension| dimension.lower != 1);
     if bounded {
-        out.extend_from_slice(b"{\"lower\":[");
-        for (index, dimension) in array.dimensions.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            int(out, i64::from(dimension.lower));
-        }
-        out.extend_from_slice(b"],\"values\":");
+        out.extend_from_slice(b"{\"lower\":");
+        write_list(out, array.dimensions, |out, dimension| int(out, i64::from(dimension.lower)));
+        out.extend_from_slice(b",\"values\":");
     }
     let mut elements = array.elements.iter();
     write_dimension(out, array.dimensions, &mut elements);
@@ -384,6 +428,8 @@ fn write_dimension<'a>(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use rowcast_core::value::{Geometry, SparseVector};
+
     use super::*;
 
     fn json(of: Value<'_>) -> String {
@@ -407,6 +453,10 @@ mod tests {
         };
         let shifted = Array { dimensions: &[Dimension { length: 1, lower: 0 }], elements: &[Value::Text("x")] };
         let empty = Array { dimensions: &[], elements: &[] };
+        let range =
+            |lower, upper, lower_inclusive| Range::Between { lower, upper, lower_inclusive, upper_inclusive: false };
+        let (some, open) = (range(Value::Int(1), Value::Decimal("2.5"), true), range(Value::Null, Value::Null, false));
+        let sparse = SparseVector { dimensions: 5, indices: &[1, 3], values: &[1.5, -2.0] };
         for (value, expected) in [
             (Value::Null, "null"),
             (Value::Bool(true), "true"),
@@ -437,6 +487,14 @@ mod tests {
             (Value::Array(&grid), "[[1,null],[3,4]]"),
             (Value::Array(&shifted), "{\"lower\":[0],\"values\":[\"x\"]}"),
             (Value::Array(&empty), "[]"),
+            (Value::Range(&some), r#"{"lower":1,"upper":"2.5","bounds":"[)"}"#),
+            (Value::Range(&open), r#"{"lower":null,"upper":null,"bounds":"()"}"#),
+            (Value::Range(&Range::Empty), "\"empty\""),
+            (Value::Object(&[("a\"b", Value::Int(1)), ("", Value::Null)]), r#"{"a\"b":1,"":null}"#),
+            (Value::Object(&[]), "{}"),
+            (Value::Geometry(Geometry { wkb: &[1, 2], srid: 4326 }), r#"{"wkb":"AQI=","srid":4326}"#),
+            (Value::Vector(&[1.0, 0.1, -3e38]), "[1.0,0.1,-3e+38]"),
+            (Value::SparseVector(&sparse), r#"{"dimensions":5,"indices":[1,3],"values":[1.5,-2.0]}"#),
         ] {
             assert_eq!(json(value), expected);
         }

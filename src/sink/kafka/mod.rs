@@ -11,7 +11,9 @@
 //! 3. *One transaction.* Events and the checkpoint that lies behind them are in the same transaction ([`Sink::commit`]); the
 //!    checkpoint is the last record sent. A reader of committed records sees both or none.
 //! 4. *No failed record is committed.* The transaction is committed only when nothing is in flight and no delivery failed.
-//! 5. *Doubt is resolved by reading.* After any error the producer is dropped, and the next run starts at 1: if a commit's
+//! 5. *A lost checkpoint is not a new source.* The first commit of a source leaves a record on its schema topic; if that is there
+//!    and the checkpoint isn't, this is a gap ([`checkpoints::has_streamed`]).
+//! 6. *Doubt is resolved by reading.* After any error the producer is dropped, and the next run starts at 1: if a commit's
 //!    outcome was unknown, the checkpoint that is read says which it was.
 //!
 //! # Time
@@ -21,11 +23,14 @@
 //! nothing is in flight, and commit only then. A flush overrides `linger.ms`, which may therefore be long: librdkafka's
 //! threads spin through the last millisecond of it too.
 
+mod check;
 mod client;
+pub mod tail;
 mod topics;
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -34,14 +39,18 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode;
 
+pub(crate) use client::failed;
 pub use client::{Background, KafkaSettings, check_properties};
+pub use topics::Met;
 
-use super::{OpenSink, OpenedSink, Sink};
+use super::{Changed, OpenSink, OpenedSink, Sink};
 use crate::checkpoint::{Checkpoint, kafka as checkpoints};
 use crate::error::RunError;
+use crate::fail;
 use crate::format::json::ENVELOPE_VERSION;
 use crate::pipeline::{Encoded, Record};
-use client::{failed, is_fenced};
+use crate::status::Probe;
+use client::{Failure, is_fenced};
 use topics::{TopicKind, Topics};
 
 /// How long one request that takes over or commits may take before the run is started anew.
@@ -50,13 +59,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const FLUSH_SLICE: Duration = Duration::from_millis(50);
 /// Commits after which the list of settled tables is written again, so that a start finds it near the topic's end.
 const TABLES_AGAIN: u32 = 2_000;
+/// How long a broker may take for a sign of life.
+const PROBE: Duration = Duration::from_secs(4);
+/// What a record takes in a batch besides its key and value: the batch's header, lengths, our headers.
+const OVERHEAD: usize = 512;
 /// Pause while librdkafka's queue is full.
 const FULL_QUEUE: Duration = Duration::from_millis(2);
 
 impl OpenSink for KafkaSettings {
-    fn open(&mut self) -> Result<OpenedSink, RunError> {
+    fn open(&mut self, anew: bool) -> Result<OpenedSink, RunError> {
         let producer = client::producer(self)?;
         client::reach(&producer, &self.brokers)?;
+        fail::point("open.reached");
         if self.owned_before.load(Ordering::Relaxed) {
             // invariant 2: asked before fencing, so that a process that was replaced doesn't fence its successor
             let current = checkpoints::read(self, checkpoints::Until::Committed)?;
@@ -69,34 +83,42 @@ impl OpenSink for KafkaSettings {
         }
         let topic = checkpoints::topic(&self.source);
         let mut topics = Topics::new(self)?;
-        topics.ensure(&topic, TopicKind::Checkpoint)?;
+        topics.ensure(&[&topic], TopicKind::Checkpoint)?;
         let mut sink = KafkaSink {
-            producer,
+            producer: Arc::new(producer),
             settings: self.clone(),
             checkpoint_topic: topic,
             topics,
             headers: HashMap::new(),
             in_transaction: false,
             since_tables: 0,
+            limits: self.limits(),
         };
         if self.transactional {
             sink.producer
                 .init_transactions(PATIENCE)
                 .map_err(|error| sink.doing("take over the transactional id", &error))?;
         }
+        fail::point("open.fenced");
         let checkpoint = checkpoints::read(self, checkpoints::Until::HighWatermark)?;
+        let streamed = checkpoint.as_ref().is_some_and(|found| found.position.is_some());
+        if !streamed && !anew && checkpoints::has_streamed(self)? {
+            return Err(checkpoints::lost(&self.source));
+        }
+        fail::point("open.read");
         let claim = match &checkpoint {
-            Some(found) => Checkpoint { owner: self.owner.clone(), ..found.clone() },
+            Some(found) => Checkpoint { owner: self.owner.clone(), generation: found.generation + 1, ..found.clone() },
             None => Checkpoint::claim(&self.source, &self.owner),
         };
-        sink.commit(&claim, true)?;
+        sink.commit(&claim, Changed { tables: true, schemas: true })?;
+        fail::point("open.claimed");
         self.owned_before.store(true, Ordering::Relaxed);
-        Ok(OpenedSink { sink: Box::new(sink), checkpoint })
+        Ok(OpenedSink { sink: Box::new(sink), checkpoint, generation: claim.generation })
     }
 }
 
 struct KafkaSink {
-    producer: BaseProducer<Background>,
+    producer: Arc<BaseProducer<Background>>,
     settings: KafkaSettings,
     checkpoint_topic: String,
     topics: Topics,
@@ -105,12 +127,15 @@ struct KafkaSink {
     in_transaction: bool,
     /// Commits since the list of settled tables was written.
     since_tables: u32,
+    /// The largest record and batch, in bytes.
+    limits: (usize, usize),
 }
 
 impl KafkaSink {
     fn doing(&self, what: &str, error: &KafkaError) -> RunError {
-        let fenced =
-            is_fenced(error) || self.producer.client().fatal_error().is_some_and(|(code, _)| client::fenced(code));
+        // behind a fatal error every call fails with just that word
+        let fatal = self.producer.client().fatal_error().map(|(code, _)| code);
+        let fenced = is_fenced(error) || fatal.is_some_and(client::fenced);
         if fenced {
             // the next opening reads who it was
             return RunError::fenced(format!(
@@ -118,7 +143,9 @@ impl KafkaSink {
                 self.settings.source
             ));
         }
-        failed(what, error, self.producer.context())
+        let fatal = fatal.map(KafkaError::Global);
+        let error = failed(what, fatal.as_ref().unwrap_or(error), self.producer.context());
+        RunError { message: error.message.replace("<name>", &self.settings.source), ..error }
     }
 
     fn begin(&mut self) -> Result<(), RunError> {
@@ -160,8 +187,40 @@ impl KafkaSink {
     /// Invariant 4: one failed record fails the run.
     fn check_deliveries(&self) -> Result<(), RunError> {
         match self.producer.context().failure() {
-            Some((topic, error)) => Err(self.doing(&format!("deliver to topic {topic}"), &error)),
+            Some(failure) if failure.is_of_clock() => Err(failure.of_clock()),
+            Some(Failure { topic, error, .. }) => {
+                use RDKafkaErrorCode::{PurgeInflight, PurgeQueue};
+                let purged = matches!(error.rdkafka_error_code(), Some(PurgeQueue | PurgeInflight));
+                let error = match if purged { self.cause() } else { None } {
+                    Some(cause) => {
+                        // hands over what else librdkafka has said
+                        self.producer.poll(Duration::from_millis(5));
+                        let refusal = self.producer.context().refusal();
+                        let what =
+                            refusal.map_or_else(|| "deliver".to_owned(), |refusal| format!("deliver ({refusal})"));
+                        self.doing(&what, &cause)
+                    }
+                    None => self.doing(&format!("deliver to topic {topic}"), &error),
+                };
+                let gone = self.topics.gone();
+                let missing = if gone.is_empty() { String::new() } else { format!(" (missing: {})", gone.join(", ")) };
+                Err(RunError { message: error.message + &missing, ..error })
+            }
             None => Ok(()),
+        }
+    }
+
+    /// Why the transaction in progress failed. Its records are then purged, which is all that their reports say; to begin another
+    /// one is refused with the cause, and is without effect while one is in progress.
+    fn cause(&self) -> Option<KafkaError> {
+        if !self.in_transaction {
+            return None;
+        }
+        match self.producer.begin_transaction() {
+            Err(KafkaError::Transaction(error)) if error.txn_requires_abort() || error.is_fatal() => {
+                Some(KafkaError::Transaction(error))
+            }
+            _ => None,
         }
     }
 
@@ -191,29 +250,6 @@ impl KafkaSink {
         Ok(())
     }
 
-    /// Makes sure that the topics of a batch exist and their headers are prepared.
-    fn prepare(&mut self, encoded: &Encoded, records: &[Record]) -> Result<(), RunError> {
-        let mut previous = None;
-        for record in records {
-            // runs of the same table are the rule
-            if previous.replace(record.destination) == Some(record.destination) {
-                continue;
-            }
-            let Some(destination) = encoded.destinations.get(record.destination as usize) else { continue };
-            self.topics.ensure(&destination.topic, TopicKind::Events)?;
-            let schema = destination.table.as_ref().map_or("", |(_, fingerprint)| fingerprint.as_str());
-            if !self.headers.contains_key(schema) {
-                let mut headers = OwnedHeaders::new_with_capacity(2)
-                    .insert(Header { key: "rowcast.v", value: Some(ENVELOPE_VERSION) });
-                if !schema.is_empty() {
-                    headers = headers.insert(Header { key: "rowcast.schema", value: Some(schema) });
-                }
-                self.headers.insert(schema.to_owned(), headers);
-            }
-        }
-        Ok(())
-    }
-
     /// Waits until nothing is in flight. librdkafka gives up a record after its own time-out (`message.timeout.ms`, at most the
     /// transaction's), so this ends.
     fn drain(&self) -> Result<(), RunError> {
@@ -227,35 +263,85 @@ impl KafkaSink {
 }
 
 impl Sink for KafkaSink {
+    fn prepare(&mut self, encoded: &Encoded, records: Range<usize>) -> Result<(), RunError> {
+        let mut previous = None;
+        let mut new: Vec<&str> = Vec::new();
+        for record in encoded.records.get(records).unwrap_or(&[]) {
+            // runs of the same table are the rule
+            if previous.replace(record.destination) == Some(record.destination) {
+                continue;
+            }
+            let Some(destination) = encoded.destinations.get(record.destination as usize) else { continue };
+            if !self.topics.knows(&destination.topic) && !new.contains(&destination.topic.as_str()) {
+                new.push(&destination.topic);
+            }
+            let schema = destination.table.as_ref().map_or("", |(_, fingerprint)| fingerprint.as_str());
+            if !self.headers.contains_key(schema) {
+                let mut headers = OwnedHeaders::new_with_capacity(2)
+                    .insert(Header { key: "rowcast.v", value: Some(ENVELOPE_VERSION) });
+                if !schema.is_empty() {
+                    headers = headers.insert(Header { key: "rowcast.schema", value: Some(schema) });
+                }
+                self.headers.insert(schema.to_owned(), headers);
+            }
+        }
+        self.topics.ensure(&new, TopicKind::Events)
+    }
+
+    fn largest(&mut self, topic: &str) -> Result<usize, RunError> {
+        self.topics.ensure(&[topic], TopicKind::Events)?;
+        let (producer, batch) = self.limits;
+        let topic_takes = self.topics.max_message_bytes(topic).unwrap_or(usize::MAX);
+        if topic_takes < batch {
+            // a batch of records that fit, each by itself, would be refused as a whole
+            self.settings.most_batch.store(topic_takes, Ordering::Relaxed);
+            return Err(RunError::transient(format!(
+                "topic {topic} takes batches of at most {topic_takes} bytes (its `max.message.bytes`): the producer is made anew with \
+                 smaller ones"
+            )));
+        }
+        Ok(producer.min(topic_takes).saturating_sub(OVERHEAD))
+    }
+
     fn stage(&mut self, encoded: &Encoded, records: Range<usize>) -> Result<(), RunError> {
         let records = encoded.records.get(records).unwrap_or(&[]);
         if records.is_empty() {
             return Ok(());
         }
-        self.prepare(encoded, records)?;
         self.begin()?;
+        fail::point("stage.begun");
         for record in records {
             self.stage_record(encoded, record)?;
         }
+        fail::point("stage.sent");
         self.producer.poll(Duration::ZERO);
         self.check_deliveries()
     }
 
     fn stage_schema(&mut self, topic: &str, key: &str, value: &[u8]) -> Result<(), RunError> {
-        self.topics.ensure(topic, TopicKind::Schemas)?;
+        self.topics.ensure(&[topic], TopicKind::Schemas)?;
         self.begin()?;
         self.send(topic, None, Some(key.as_bytes()), Some(value), None)
     }
 
-    fn commit(&mut self, checkpoint: &Checkpoint, tables_changed: bool) -> Result<(), RunError> {
+    fn commit(&mut self, checkpoint: &Checkpoint, changed: Changed) -> Result<(), RunError> {
+        self.topics.watch();
         let (key, value) = (checkpoint.source.as_bytes(), checkpoint.to_bytes(false));
         if !self.settings.transactional {
             // the checkpoint must never be ahead of the events, so they are awaited first
             self.drain()?;
         }
         self.begin()?;
+        fail::point("commit.begun");
         self.since_tables += 1;
-        if (tables_changed || self.since_tables >= TABLES_AGAIN)
+        let again = self.since_tables >= TABLES_AGAIN;
+        if changed.schemas || again {
+            for (number, record) in checkpoint.schemas_to_bytes().iter().enumerate() {
+                let key = checkpoints::schemas_key(&checkpoint.source, number);
+                self.send(&self.checkpoint_topic, Some(0), Some(key.as_bytes()), Some(record), None)?;
+            }
+        }
+        if (changed.tables || again)
             && let Some(tables) = checkpoint.tables_to_bytes()
         {
             let key = checkpoints::tables_key(&checkpoint.source);
@@ -263,7 +349,9 @@ impl Sink for KafkaSink {
             self.since_tables = 0;
         }
         self.send(&self.checkpoint_topic, Some(0), Some(key), Some(&value), None)?;
+        fail::point("commit.sent");
         self.drain()?;
+        fail::point("commit.drained");
         if self.settings.transactional {
             let deadline = Instant::now() + PATIENCE;
             loop {
@@ -275,10 +363,12 @@ impl Sink for KafkaSink {
             }
             self.in_transaction = false;
         }
+        fail::point("commit.done");
         Ok(())
     }
 
     fn serve(&mut self) -> Result<(), RunError> {
+        self.topics.watch();
         self.producer.poll(Duration::ZERO);
         self.check_deliveries()?;
         match self.producer.client().fatal_error() {
@@ -289,6 +379,15 @@ impl Sink for KafkaSink {
 
     fn takes_back(&self) -> bool {
         self.settings.transactional
+    }
+
+    fn probe(&self) -> Option<Probe> {
+        let (producer, topic) = (Arc::downgrade(&self.producer), self.checkpoint_topic.clone());
+        Some(Arc::new(move || {
+            let producer = producer.upgrade().ok_or("the producer is gone")?;
+            let answer = producer.client().fetch_metadata(Some(&topic), PROBE);
+            answer.map(drop).map_err(|error| failed("ask for a sign of life", &error, producer.context()).message)
+        }))
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! - [`session`]: settings, snapshots, what errors mean.
 //! - [`table`]: the version, equal to the stream's, and the SELECT.
+//! - [`lock`]: what a snapshot sees where there are no GTIDs.
 //! - [`range`]: parts of a table along its key.
 //! - [`pieces`]: packets to batches.
 //!
@@ -19,6 +20,7 @@
 //! A connection is made when one is needed; a whole read that is cut short costs its connection, since the rest would have
 //! to be read to get it back.
 
+mod lock;
 mod pieces;
 mod range;
 mod session;
@@ -30,8 +32,9 @@ use std::time::Duration;
 
 use rowcast_core::backfill::{Piece, Plan, ReadError, Reading, Snapshot, TableReader, Target, What};
 
+use crate::Options;
 use crate::connection::Failure;
-use crate::{Flavor, Options};
+use crate::shared::Shared;
 use pieces::{Broken, Pieces};
 use range::{Order, Range, Unfit};
 use session::Session;
@@ -50,6 +53,7 @@ const WHOLE: &str = "whole";
 #[derive(Debug)]
 pub struct MysqlReader {
     options: Options,
+    shared: Shared,
     /// Taken out while in use: what is cancelled midway leaves none behind.
     session: Option<Session>,
     /// By qualifier and name.
@@ -71,14 +75,10 @@ struct Read {
 }
 
 impl MysqlReader {
-    pub(crate) fn new(options: Options, session: Session) -> Self {
-        Self { options, session: Some(session), known: HashMap::new(), read: None }
-    }
-
     /// Connects.
-    pub(crate) async fn open(options: Options) -> Result<Self, rowcast_core::SourceError> {
-        let session = Session::open(&options).await?;
-        Ok(Self::new(options, session))
+    pub(crate) async fn open(options: Options, shared: Shared) -> Result<Self, rowcast_core::SourceError> {
+        let session = Some(Session::open(&options, &shared).await?);
+        Ok(Self { options, shared, session, known: HashMap::new(), read: None })
     }
 
     /// The session for a new piece of work; a read that wasn't ended is ended.
@@ -88,15 +88,19 @@ impl MysqlReader {
         }
         match self.session.take() {
             Some(session) => Ok(session),
-            None => Ok(Session::open(&self.options).await?),
+            None => Ok(Session::open(&self.options, &self.shared).await?),
         }
     }
 
     /// Ends the transaction and keeps the session, unless the connection is of no use any more.
     async fn put_back<T>(&mut self, mut session: Session, result: Result<T, ReadError>) -> Result<T, ReadError> {
         if !matches!(result, Err(ReadError::Source(_))) {
-            session.finish().await?;
-            self.session = Some(session);
+            match (session.finish().await, &result) {
+                (Ok(()), _) => self.session = Some(session),
+                // a server that has hung up on us said why
+                (Err(_), Err(_)) => {}
+                (Err(error), Ok(_)) => return Err(error.into()),
+            }
         }
         result
     }
@@ -200,11 +204,8 @@ impl TableReader for MysqlReader {
 
     async fn snapshot(&mut self) -> Result<Snapshot, ReadError> {
         let mut session = self.idle().await?;
-        let result = match self.options.flavor {
-            Flavor::Mysql => session.executed().await.map(|(set, _)| Snapshot::AtLeast(set)),
-            Flavor::MariaDb => session.begin().await.map(|reading| reading.snapshot),
-        };
-        self.put_back(session, result.map_err(ReadError::Source)).await
+        let result = session.snapshot().await;
+        self.put_back(session, result).await
     }
 
     async fn begin(&mut self, target: &Target, what: What<'_>, rows: u64) -> Result<Reading, ReadError> {

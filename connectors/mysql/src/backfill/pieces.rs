@@ -174,7 +174,7 @@ impl Pieces {
 
     fn cut(&self, data: Bytes, events: Vec<Event>, last: Option<Image>) -> Cut {
         let rows = events.len() as u64;
-        Cut { batch: Batch { data, tables: vec![Arc::clone(&self.table)], open: None, events }, rows, last }
+        Cut { batch: Batch { data, tables: vec![Arc::clone(&self.table)], events, ..Batch::default() }, rows, last }
     }
 
     /// Reads the packet that ends the result: EOF, or an error.

@@ -8,6 +8,7 @@
 //! - MySQL: `gtid_executed` is read *before* the transaction begins. A GTID enters it after the engine's commit, so all of it
 //!   is visible; how much more is not known. The end of the binlog is read *after* it has begun: the binlog is written
 //!   before the engine commits, so everything visible lies before it.
+//!   Where the stream is read by files and offsets, a place says what is visible: see [`super::lock`].
 //! - MariaDB: `binlog_snapshot_position` is the snapshot's own place, exactly. Its GTIDs are `gtid_binlog_pos` if the
 //!   binlog still ends there, else the server has to look for them in the file (`BINLOG_GTID_POS`, which reads it).
 //!
@@ -17,10 +18,12 @@
 use rowcast_core::backfill::{ReadError, Reading, Snapshot};
 use rowcast_core::{GtidSet, MariaGtidSet, Offset, SourceError};
 
+use super::lock::Ways;
 use crate::binlog::event::file_number;
-use crate::catalog::{self, checks, literal};
+use crate::catalog::{self, literal, place};
 use crate::connection::{Connection, Failure, Rows};
 use crate::error::{ServerError, quoted};
+use crate::shared::Shared;
 use crate::{Flavor, Options};
 
 /// Limit for statements that read a range.
@@ -34,10 +37,14 @@ pub(crate) struct Session {
     pub(crate) connection: Connection,
     /// Statements are ended by the server after [`STATEMENT_SECONDS`].
     limited: bool,
+    /// Whether the stream is read by files and offsets.
+    shared: Shared,
+    /// What the user may do to learn a place in the binlog.
+    pub(super) ways: Ways,
 }
 
 impl Session {
-    pub(crate) async fn open(options: &Options) -> Result<Self, SourceError> {
+    pub(crate) async fn open(options: &Options, shared: &Shared) -> Result<Self, SourceError> {
         let mut connection = catalog::open(options).await?;
         connection.read_timeout = connection.read_timeout.max(SILENCE);
         let statements: &[&str] = &[
@@ -54,7 +61,7 @@ impl Session {
         for statement in statements.iter().chain(own) {
             connection.query("preparing the session that reads tables", statement).await?;
         }
-        let mut session = Self { connection, limited: false };
+        let mut session = Self { connection, limited: false, shared: shared.clone(), ways: Ways::default() };
         session.limit(true).await?;
         Ok(session)
     }
@@ -80,10 +87,19 @@ impl Session {
     }
 
     /// A transaction whose snapshot is taken at once.
-    pub(crate) async fn begin(&mut self) -> Result<Reading, SourceError> {
+    pub(crate) async fn begin(&mut self) -> Result<Reading, ReadError> {
         match self.connection.place.flavor {
-            Flavor::Mysql => self.begin_mysql().await,
-            Flavor::MariaDb => self.begin_maria().await,
+            Flavor::Mysql if self.shared.by_place() => self.begin_at_place().await,
+            Flavor::Mysql => Ok(self.begin_mysql().await?),
+            Flavor::MariaDb => Ok(self.begin_maria().await?),
+        }
+    }
+
+    /// What a read that begins now would see.
+    pub(crate) async fn snapshot(&mut self) -> Result<Snapshot, ReadError> {
+        match self.connection.place.flavor {
+            Flavor::Mysql if !self.shared.by_place() => Ok(Snapshot::AtLeast(self.executed().await?.0)),
+            _ => self.begin().await.map(|reading| reading.snapshot),
         }
     }
 
@@ -100,11 +116,17 @@ impl Session {
     async fn begin_mysql(&mut self) -> Result<Reading, SourceError> {
         let (set, now_us) = self.executed().await?;
         self.connection.query(BEGINNING, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
-        let new = checks::number(&self.connection.version) >= (8, 2);
-        let status = if new { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
-        let row = self.connection.query(BEGINNING, status).await?.into_iter().next().unwrap_or_default();
-        let bound = self.place(row.first().cloned().flatten(), row.get(1).cloned().flatten())?;
+        let (bound, _) = self.end_of_log().await?;
         Ok(Reading { pos: set.to_string(), snapshot: Snapshot::AtLeast(set), bound, now_us })
+    }
+
+    /// MySQL's end of the binlog, and the same as text.
+    pub(super) async fn end_of_log(&mut self) -> Result<(Offset, String), SourceError> {
+        let status = place::status(&self.connection.version);
+        let row = self.connection.query(BEGINNING, status).await?.into_iter().next().unwrap_or_default();
+        let (file, byte) = (row.first().cloned().flatten(), row.get(1).cloned().flatten());
+        let text = format!("{}:{}", file.as_deref().unwrap_or_default(), byte.as_deref().unwrap_or_default());
+        Ok((self.place(file, byte)?, text))
     }
 
     async fn begin_maria(&mut self) -> Result<Reading, SourceError> {
@@ -139,7 +161,7 @@ impl Session {
         Ok(Reading { snapshot: Snapshot::Exactly { end, gtids }, bound: end, pos, now_us })
     }
 
-    fn place(&self, file: Option<String>, byte: Option<String>) -> Result<Offset, SourceError> {
+    pub(super) fn place(&self, file: Option<String>, byte: Option<String>) -> Result<Offset, SourceError> {
         match (file.filter(|file| !file.is_empty()), byte.and_then(|byte| byte.parse().ok())) {
             (Some(file), Some(byte)) => Ok(Offset { file: file_number(&file), byte }),
             _ => Err(self
@@ -180,18 +202,18 @@ impl Session {
                 what(),
                 quoted(&place.user)
             )),
-            _ => match place.server(doing, error) {
+            _ => match place.server(&format!("{doing} of {table}"), error) {
                 lost if lost.is_transient() => ReadError::Source(lost),
-                _ => ReadError::Refused(what()),
+                refused => ReadError::Refused(refused.to_string()),
             },
         }
     }
 }
 
-const BEGINNING: &str = "beginning a read";
+pub(super) const BEGINNING: &str = "beginning a read";
 /// The server's clock in microseconds.
-const NOW: &str = "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)";
+pub(super) const NOW: &str = "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)";
 
-fn number(row: &[Option<String>], index: usize) -> i64 {
+pub(super) fn number(row: &[Option<String>], index: usize) -> i64 {
     row.get(index).and_then(Option::as_deref).and_then(|text| text.parse().ok()).unwrap_or(0)
 }

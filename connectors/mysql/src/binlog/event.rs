@@ -51,7 +51,33 @@ pub(crate) mod kind {
     pub(crate) const MARIA_GTID_LIST: u8 = 163;
     pub(crate) const MARIA_START_ENCRYPTION: u8 = 164;
     pub(crate) const MARIA_QUERY_COMPRESSED: u8 = 165;
+    pub(crate) const MARIA_WRITE_ROWS_COMPRESSED_V1: u8 = 166;
+    pub(crate) const MARIA_DELETE_ROWS_COMPRESSED_V1: u8 = 168;
+    pub(crate) const MARIA_WRITE_ROWS_COMPRESSED: u8 = 169;
     pub(crate) const MARIA_DELETE_ROWS_COMPRESSED: u8 = 171;
+    pub(crate) const MARIA_PARTIAL_ROW_DATA: u8 = 172;
+
+    /// Events of MariaDB's `log_bin_compress`.
+    pub(crate) fn is_compressed(kind: u8) -> bool {
+        matches!(kind, MARIA_QUERY_COMPRESSED..=MARIA_DELETE_ROWS_COMPRESSED)
+    }
+
+    /// What a row event is made of, and what goes with it: nothing that a transaction that is kept could be read without.
+    pub(crate) fn is_of_rows(kind: u8) -> bool {
+        matches!(
+            kind,
+            TABLE_MAP
+                | WRITE_ROWS_V1
+                | UPDATE_ROWS_V1
+                | DELETE_ROWS_V1
+                | WRITE_ROWS
+                | UPDATE_ROWS
+                | DELETE_ROWS
+                | PARTIAL_UPDATE_ROWS
+                | ROWS_QUERY
+                | MARIA_ANNOTATE_ROWS
+        )
+    }
 
     /// Statements with the data of a LOAD DATA file.
     pub(crate) fn is_load(kind: u8) -> bool {
@@ -87,6 +113,22 @@ impl Header {
             return Err(Short);
         }
         Ok(Self { timestamp, kind, server_id, end, flags })
+    }
+}
+
+/// The length that an event's header says, with its checksum.
+pub(crate) fn length(head: &[u8]) -> usize {
+    head.get(9..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize)
+}
+
+/// Sets type and length in the header of an event that was made from another one.
+pub(crate) fn set_head(event: &mut [u8], event_kind: u8) {
+    let length = event.len() as u32;
+    if let Some(place) = event.get_mut(4) {
+        *place = event_kind;
+    }
+    if let Some(place) = event.get_mut(9..13) {
+        place.copy_from_slice(&length.to_le_bytes());
     }
 }
 
@@ -142,22 +184,29 @@ impl FormatDescription {
     }
 }
 
+/// FLAG_MAY_HAVE_SBR of a GTID event.
+const MAY_HOLD_STATEMENTS: u8 = 1;
+
 /// A MySQL transaction's first event.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct GtidEvent {
     pub(crate) gtid: Gtid,
     /// Microseconds; 0 if the server didn't say.
     pub(crate) commit_us: u64,
+    /// It may hold statements, and so a ROLLBACK; else it is rows only.
+    pub(crate) statements: bool,
+    /// Bytes of the whole transaction in the log, this event included; 0 if the server didn't say.
+    pub(crate) length: u64,
 }
 
 impl GtidEvent {
-    /// GTID_EVENT: flags, uuid, number, then (type 2) logical clock and commit timestamps.
+    /// GTID_EVENT and ANONYMOUS_GTID: flags, uuid, number, then (type 2) logical clock, commit timestamps and length.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, Short> {
         let mut at = Cursor::new(body);
-        at.u8()?;
+        let statements = at.u8()? & MAY_HOLD_STATEMENTS != 0;
         let uuid = at.array()?;
         let number = at.u64()?;
-        let mut commit_us = 0;
+        let (mut commit_us, mut length) = (0, 0);
         if at.rest().first() == Some(&2) && at.len() >= 17 + 7 {
             at.take(17)?;
             const ORIGINAL_FOLLOWS: u64 = 1 << 55;
@@ -165,8 +214,11 @@ impl GtidEvent {
             if commit_us & ORIGINAL_FOLLOWS != 0 {
                 commit_us = at.uint(7)?;
             }
+            if !at.is_empty() {
+                length = at.lenenc()?;
+            }
         }
-        Ok(Self { gtid: Gtid { origin: Origin { uuid, tag: String::new() }, number }, commit_us })
+        Ok(Self { gtid: Gtid { origin: Origin { uuid, tag: String::new() }, number }, commit_us, statements, length })
     }
 
     /// GTID_TAGGED_LOG_EVENT (8.3): written by the library `mysql::serialization`: version, size, the last field that
@@ -181,7 +233,7 @@ impl GtidEvent {
         let consumed = body.len() - at.len();
         let mut at = Cursor::new(at.take(size.checked_sub(consumed).ok_or(Short)?)?);
         let (mut uuid, mut number, mut tag) = (None, None, String::new());
-        let (mut immediate, mut original) = (0, None);
+        let (mut immediate, mut original, mut flags) = (0, None, 0);
         while !at.is_empty() {
             match varlen(&mut at)? {
                 1 => {
@@ -202,7 +254,8 @@ impl GtidEvent {
                 }
                 6 => immediate = varlen(&mut at)?,
                 7 => original = Some(varlen(&mut at)?),
-                0 | 4 | 5 | 8..=11 => {
+                0 => flags = varlen(&mut at)?,
+                4 | 5 | 8..=11 => {
                     varlen(&mut at)?;
                 }
                 unknown if unknown <= must_know => return Err(Short),
@@ -212,7 +265,8 @@ impl GtidEvent {
         }
         let (Some(uuid), Some(number)) = (uuid, number) else { return Err(Short) };
         let gtid = Gtid { origin: Origin { uuid, tag }, number };
-        Ok(Self { gtid, commit_us: original.unwrap_or(immediate) })
+        let statements = flags & u64::from(MAY_HOLD_STATEMENTS) != 0;
+        Ok(Self { gtid, commit_us: original.unwrap_or(immediate), statements, length: 0 })
     }
 }
 
@@ -239,13 +293,22 @@ pub(crate) struct MariaGtidEvent {
     pub(crate) gtid: MariaGtid,
     /// No COMMIT follows: the next statement is all there is (DDL).
     pub(crate) standalone: bool,
+    /// It has changes of transactional tables only, so that no ROLLBACK is in it.
+    pub(crate) transactional: bool,
+    /// It ends with XA PREPARE.
+    pub(crate) prepared: bool,
 }
 
 impl MariaGtidEvent {
     pub(crate) fn parse(body: &[u8], server: u32) -> Result<Self, Short> {
         let mut at = Cursor::new(body);
         let (sequence, domain, flags) = (at.u64()?, at.u32()?, at.u8()?);
-        Ok(Self { gtid: MariaGtid { domain, server, sequence }, standalone: flags & 1 != 0 })
+        Ok(Self {
+            gtid: MariaGtid { domain, server, sequence },
+            standalone: flags & 1 != 0,
+            transactional: flags & 4 != 0,
+            prepared: flags & 64 != 0,
+        })
     }
 }
 
@@ -255,20 +318,57 @@ pub(crate) struct Query<'a> {
     /// The session's database.
     pub(crate) db: &'a [u8],
     pub(crate) sql: &'a [u8],
+    /// How long it took.
+    pub(crate) seconds: u32,
 }
 
 impl<'a> Query<'a> {
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Short> {
         let mut at = Cursor::new(body);
-        at.take(8)?; // thread, execution time
+        at.u32()?; // thread
+        let seconds = at.u32()?;
         let db_length = usize::from(at.u8()?);
         at.u16()?; // error code
         let status_length = usize::from(at.u16()?);
         at.take(status_length)?;
         let db = at.take(db_length)?;
         at.u8()?;
-        Ok(Self { db, sql: at.rest() })
+        Ok(Self { db, sql: at.rest(), seconds })
     }
+}
+
+/// The table that a TABLE_MAP is about.
+pub(crate) fn mapped_table(body: &[u8]) -> Result<(&[u8], &[u8]), Short> {
+    let mut at = Cursor::new(body);
+    at.take(8)?; // table id, flags
+    let mut name = || -> Result<&[u8], Short> {
+        let length = usize::from(at.u8()?);
+        let name = at.take(length)?;
+        at.u8()?;
+        Ok(name)
+    };
+    Ok((name()?, name()?))
+}
+
+/// Whether a row event is the last one of its statement.
+pub(crate) fn ends_statement(body: &[u8]) -> bool {
+    body.get(6).is_some_and(|flags| flags & 1 != 0)
+}
+
+/// The text of a statement whose rows follow; none if the event isn't one that has it.
+pub(crate) fn statement_text(event_kind: u8, body: &[u8]) -> Option<&[u8]> {
+    match event_kind {
+        // a length of one byte that says nothing in front
+        kind::ROWS_QUERY => Some(body.get(1..).unwrap_or(&[])),
+        kind::MARIA_ANNOTATE_ROWS => Some(body),
+        _ => None,
+    }
+}
+
+/// The transaction's name as XA PREPARE and XA COMMIT write it.
+pub(crate) fn xa_name(format: u32, global: &[u8], branch: &[u8]) -> String {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    format!("X'{}',X'{}',{format}", hex(global), hex(branch))
 }
 
 /// XA PREPARE: whether it is a one-phase commit, and the transaction's name as statements write it.
@@ -277,10 +377,8 @@ pub(crate) fn xa_prepare(body: &[u8]) -> Result<(bool, String), Short> {
     let one_phase = at.u8()? != 0;
     let format = at.u32()?;
     let (global, branch) = (at.u32()? as usize, at.u32()? as usize);
-    let mut hex =
-        |length| -> Result<String, Short> { Ok(at.take(length)?.iter().map(|byte| format!("{byte:02x}")).collect()) };
-    let (global, branch) = (hex(global)?, hex(branch)?);
-    Ok((one_phase, format!("X'{global}',X'{branch}',{format}")))
+    let (global, branch) = (at.take(global)?, at.take(branch)?);
+    Ok((one_phase, xa_name(format, global, branch)))
 }
 
 /// The name of the file that follows.
@@ -292,7 +390,7 @@ pub(crate) fn rotate(body: &[u8]) -> Result<(String, u64), Short> {
 
 /// The number in a binlog file's name, `binlog.000042`; 0 if it has none.
 pub(crate) fn file_number(name: &str) -> u64 {
-    name.rsplit_once('.').and_then(|(_, number)| number.trim_end_matches('\0').parse().ok()).unwrap_or(0)
+    rowcast_core::BinlogPlace::number(name)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use rowcast_core::{GtidSet, MariaGtidSet};
 
+use super::gtid_set;
 use crate::Flavor;
 
 const COM_BINLOG_DUMP: u8 = 0x12;
@@ -9,6 +10,8 @@ const COM_REGISTER_SLAVE: u8 = 0x15;
 const COM_BINLOG_DUMP_GTID: u8 = 0x1e;
 /// BINLOG_THROUGH_GTID: the set says where to begin.
 const THROUGH_GTID: u16 = 4;
+/// BINLOG_SEND_ANNOTATE_ROWS_EVENT.
+const ANNOTATE_ROWS: u16 = 2;
 
 /// Statements before registration.
 ///
@@ -39,12 +42,10 @@ pub(crate) fn session(
     statements
 }
 
-/// COM_REGISTER_SLAVE: shows us in SHOW REPLICAS.
-pub(crate) fn register(server_id: u32, name: &str) -> Vec<u8> {
+/// COM_REGISTER_SLAVE: shows us in SHOW REPLICAS, by this host.
+pub(crate) fn register(server_id: u32, host: &str) -> Vec<u8> {
     let mut out = vec![COM_REGISTER_SLAVE];
     out.extend_from_slice(&server_id.to_le_bytes());
-    let host = format!("rowcast-{name}");
-    let host = host.get(..60).unwrap_or("rowcast");
     out.push(host.len() as u8);
     out.extend_from_slice(host.as_bytes());
     out.extend_from_slice(&[0, 0]); // user, password: empty
@@ -54,7 +55,7 @@ pub(crate) fn register(server_id: u32, name: &str) -> Vec<u8> {
 
 /// COM_BINLOG_DUMP_GTID: everything that isn't in the set.
 pub(crate) fn dump_gtid(server_id: u32, executed: &GtidSet) -> Vec<u8> {
-    let set = encode_set(executed);
+    let set = gtid_set::encode(executed);
     let mut out = vec![COM_BINLOG_DUMP_GTID];
     out.extend_from_slice(&THROUGH_GTID.to_le_bytes());
     out.extend_from_slice(&server_id.to_le_bytes());
@@ -65,53 +66,32 @@ pub(crate) fn dump_gtid(server_id: u32, executed: &GtidSet) -> Vec<u8> {
     out
 }
 
-/// COM_BINLOG_DUMP without a file: MariaDB begins at `@slave_connect_state`.
-pub(crate) fn dump_maria(server_id: u32) -> Vec<u8> {
+/// COM_BINLOG_DUMP without a file: MariaDB begins at `@slave_connect_state`. Statements' texts come if they are asked for.
+pub(crate) fn dump_maria(server_id: u32, statements: bool) -> Vec<u8> {
     let mut out = vec![COM_BINLOG_DUMP];
     out.extend_from_slice(&4_u32.to_le_bytes());
-    out.extend_from_slice(&0_u16.to_le_bytes());
+    out.extend_from_slice(&if statements { ANNOTATE_ROWS } else { 0 }.to_le_bytes());
     out.extend_from_slice(&server_id.to_le_bytes());
     out
 }
 
-/// `Gtid_set::encode`: the number of origins, then each with its intervals `[first, last)`. With tags (8.3) the top
-/// byte of the number is 1, the number is shifted by a byte, and each UUID is followed by its tag.
-fn encode_set(set: &GtidSet) -> Vec<u8> {
-    let count = set.origins().count() as u64;
-    let tagged = set.origins().any(|(origin, _)| !origin.tag.is_empty());
-    let mut out = Vec::new();
-    let head = if tagged { 1 << 56 | count << 8 | 1 } else { count };
-    out.extend_from_slice(&head.to_le_bytes());
-    for (origin, intervals) in set.origins() {
-        out.extend_from_slice(&origin.uuid);
-        if tagged {
-            out.push((origin.tag.len() as u8) << 1); // at most 32: one byte of mysql::serialization
-            out.extend_from_slice(origin.tag.as_bytes());
-        }
-        out.extend_from_slice(&(intervals.len() as u64).to_le_bytes());
-        for (first, last) in intervals {
-            out.extend_from_slice(&first.to_le_bytes());
-            out.extend_from_slice(&last.saturating_add(1).to_le_bytes());
-        }
-    }
+/// COM_BINLOG_DUMP: from a place in a file on.
+pub(crate) fn dump_place(server_id: u32, file: &str, byte: u32) -> Vec<u8> {
+    let mut out = vec![COM_BINLOG_DUMP];
+    out.extend_from_slice(&byte.to_le_bytes());
+    out.extend_from_slice(&0_u16.to_le_bytes());
+    out.extend_from_slice(&server_id.to_le_bytes());
+    out.extend_from_slice(file.as_bytes());
     out
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
-    fn sets_are_encoded_with_open_ends_and_tags_only_where_there_are_any() {
-        let plain: GtidSet = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:7".parse().unwrap();
-        let bytes = encode_set(&plain);
-        assert_eq!(bytes.len(), 8 + 16 + 8 + 2 * 16);
-        assert_eq!(bytes.first(), Some(&1));
-        assert_eq!(bytes.get(40..48).unwrap(), 6_u64.to_le_bytes());
-        let tagged: GtidSet = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:ab:1".parse().unwrap();
-        let bytes = encode_set(&tagged);
-        assert_eq!(bytes.get(..8).unwrap(), [1, 2, 0, 0, 0, 0, 0, 1]);
-        assert_eq!(encode_set(&GtidSet::default()), [0; 8]);
+    fn a_place_is_asked_for_by_offset_and_name() {
+        let bytes = dump_place(7, "binlog.000042", 0x0102);
+        assert_eq!(bytes, [&[0x12, 2, 1, 0, 0, 0, 0, 7, 0, 0, 0][..], b"binlog.000042"].concat());
     }
 }

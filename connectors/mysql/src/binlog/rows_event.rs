@@ -9,6 +9,7 @@ use rowcast_core::Op;
 use super::event::kind;
 use super::table_map::{WireType, bit, wire};
 use crate::cursor::{Cursor, Short};
+use crate::rows::temporal;
 
 /// How many bytes a value takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,15 +19,40 @@ pub(crate) enum Width {
     Prefixed(u8),
 }
 
+/// In [`rowcast_core::Image::shape`]: the row after a partial JSON update, which can't be read without the one before; the image is
+/// both of them.
+pub(crate) const PARTIAL: u32 = 1 << 31;
+/// What a partial update's row says of itself: there are bits for the columns with documents.
+pub(crate) const PARTIAL_JSON: u64 = 1;
+
+/// Steps over one value; its bytes, with the length in front.
+#[inline]
+pub(crate) fn skip<'a>(at: &mut Cursor<'a>, width: Width) -> Result<&'a [u8], Short> {
+    let mut ahead = *at;
+    let length = match width {
+        Width::Fixed(length) => return at.take(usize::from(length)),
+        Width::Prefixed(1) => 1 + usize::from(ahead.u8()?),
+        Width::Prefixed(2) => 2 + usize::from(ahead.u16()?),
+        Width::Prefixed(width) => {
+            let length = usize::try_from(ahead.uint(usize::from(width))?).map_err(|_| Short)?;
+            usize::from(width).checked_add(length).ok_or(Short)?
+        }
+    };
+    at.take(length)
+}
+
 /// The width of a type's values; none for a type that we don't know.
 pub(crate) fn width(column: &WireType) -> Option<Width> {
     let fraction = column.a.div_ceil(2);
     Some(match column.kind {
         wire::TINY | wire::YEAR => Width::Fixed(1),
         wire::SHORT => Width::Fixed(2),
-        wire::INT24 | wire::DATE | wire::NEWDATE | wire::TIME => Width::Fixed(3),
-        wire::LONG | wire::FLOAT | wire::TIMESTAMP => Width::Fixed(4),
-        wire::LONGLONG | wire::DOUBLE | wire::DATETIME => Width::Fixed(8),
+        wire::INT24 | wire::DATE | wire::NEWDATE => Width::Fixed(3),
+        wire::LONG | wire::FLOAT => Width::Fixed(4),
+        wire::LONGLONG | wire::DOUBLE => Width::Fixed(8),
+        wire::TIME => Width::Fixed(temporal::old_time_size(column.a)),
+        wire::DATETIME => Width::Fixed(temporal::old_datetime_size(column.a)),
+        wire::TIMESTAMP => Width::Fixed(temporal::old_timestamp_size(column.a)),
         wire::TIMESTAMP2 if column.a <= 6 => Width::Fixed(4 + fraction),
         wire::DATETIME2 if column.a <= 6 => Width::Fixed(5 + fraction),
         wire::TIME2 if column.a <= 6 => Width::Fixed(3 + fraction),
@@ -63,6 +89,8 @@ pub(crate) struct RowsHead {
     pub(crate) present_after: usize,
     /// The first row.
     pub(crate) rows: usize,
+    /// The second images say whether they have documents' differences.
+    pub(crate) partial: bool,
 }
 
 /// Reads the table id of a row event; it is where a TABLE_MAP has it.
@@ -74,10 +102,11 @@ impl RowsHead {
         at.take(8)?; // table id, flags
         let op = match event_kind {
             kind::WRITE_ROWS | kind::WRITE_ROWS_V1 => Op::Insert,
-            kind::UPDATE_ROWS | kind::UPDATE_ROWS_V1 => Op::Update,
+            kind::UPDATE_ROWS | kind::UPDATE_ROWS_V1 | kind::PARTIAL_UPDATE_ROWS => Op::Update,
             _ => Op::Delete,
         };
-        if matches!(event_kind, kind::WRITE_ROWS | kind::UPDATE_ROWS | kind::DELETE_ROWS) {
+        let partial = event_kind == kind::PARTIAL_UPDATE_ROWS;
+        if partial || matches!(event_kind, kind::WRITE_ROWS | kind::UPDATE_ROWS | kind::DELETE_ROWS) {
             // Extra data; the length counts itself.
             let extra = usize::from(at.u16()?);
             at.take(extra.checked_sub(2).ok_or(Short)?)?;
@@ -93,7 +122,7 @@ impl RowsHead {
         } else {
             present
         };
-        Ok(Self { op, columns, present, present_after, rows: body.len() - at.len() })
+        Ok(Self { op, columns, present, present_after, rows: body.len() - at.len(), partial })
     }
 }
 
@@ -101,6 +130,8 @@ impl RowsHead {
 #[derive(Debug)]
 pub(crate) struct Walker {
     widths: Vec<Width>,
+    /// Columns with documents.
+    documents: usize,
 }
 
 /// Which columns an event's images hold, prepared once per event.
@@ -112,8 +143,20 @@ pub(crate) struct Present {
 }
 
 impl Walker {
-    pub(crate) fn new(widths: Vec<Width>) -> Self {
-        Self { widths }
+    pub(crate) fn new(widths: Vec<Width>, documents: usize) -> Self {
+        Self { widths, documents }
+    }
+
+    /// The length of the second image of a partial update, which begins with what it says of itself.
+    pub(crate) fn partial_image(&self, present: &Present, bytes: &[u8]) -> Result<usize, Short> {
+        let mut at = Cursor::new(bytes);
+        match at.lenenc()? {
+            0 => {}
+            // All documents of the table have a bit, be they in the image or not.
+            PARTIAL_JSON => _ = at.take(self.documents.div_ceil(8))?,
+            _ => return Err(Short),
+        }
+        Ok(bytes.len() - at.len() + self.image(present, at.rest())?)
     }
 
     pub(crate) fn columns(&self) -> usize {
@@ -139,21 +182,7 @@ impl Walker {
             let mut null = *null;
             for width in eight {
                 if null & 1 == 0 {
-                    match width {
-                        Width::Fixed(length) => at.take(usize::from(*length))?,
-                        Width::Prefixed(1) => {
-                            let length = usize::from(at.u8()?);
-                            at.take(length)?
-                        }
-                        Width::Prefixed(2) => {
-                            let length = usize::from(at.u16()?);
-                            at.take(length)?
-                        }
-                        Width::Prefixed(width) => {
-                            let length = usize::try_from(at.uint(usize::from(*width))?).map_err(|_| Short)?;
-                            at.take(length)?
-                        }
-                    };
+                    skip(&mut at, *width)?;
                 }
                 null >>= 1;
             }
@@ -169,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_walk_steps_over_nulls_and_absent_columns() {
-        let walker = Walker::new(vec![Width::Fixed(4), Width::Prefixed(1), Width::Fixed(1)]);
+        let walker = Walker::new(vec![Width::Fixed(4), Width::Prefixed(1), Width::Fixed(1)], 0);
         let all = walker.present(&[0b111]);
         assert_eq!(walker.image(&all, &[0b000, 1, 2, 3, 4, 2, b'a', b'b', 9, 77]).unwrap(), 9);
         assert_eq!(walker.image(&all, &[0b010, 1, 2, 3, 4, 9]).unwrap(), 6);
@@ -178,5 +207,16 @@ mod tests {
         assert_eq!(walker.image(&some, &[0b00, 1, b'a', 9]).unwrap(), 4);
         let none = walker.present(&[0]);
         assert_eq!(walker.image(&none, &[]).unwrap(), 0);
+    }
+    #[test]
+    fn a_partial_image_has_a_bit_for_each_document() {
+        // nine documents of which the image has the second one
+        let walker = Walker::new(vec![Width::Prefixed(4); 9], 9);
+        let some = walker.present(&[0b10, 0]);
+        assert_eq!(walker.partial_image(&some, &[1, 0b10, 0, 0, 1, 0, 0, 0, 77]).unwrap(), 9);
+        assert_eq!(walker.partial_image(&some, &[0, 0, 1, 0, 0, 0, 77]).unwrap(), 7);
+        assert_eq!(walker.partial_image(&some, &[1, 0b10, 0, 1]).unwrap(), 4);
+        assert_eq!(walker.partial_image(&some, &[2, 0b10, 0, 1]), Err(Short));
+        assert_eq!(walker.partial_image(&some, &[1]), Err(Short));
     }
 }

@@ -9,14 +9,17 @@ pub(crate) enum Statement<'a> {
     Begin,
     Commit,
     Rollback,
-    /// ROLLBACK TO: takes back row events that are in the log before it.
-    RollbackTo,
-    Savepoint,
-    /// XA START, XA END.
-    XaWithin,
-    /// XA COMMIT of a transaction whose rows came with an earlier XA PREPARE; what stands behind the keywords.
+    /// ROLLBACK TO: takes back row events that are in the log before it. The savepoint's name, if it can be read.
+    RollbackTo(Option<String>),
+    Savepoint(Option<String>),
+    /// RELEASE SAVEPOINT.
+    Release,
+    XaStart,
+    XaEnd,
+    /// XA COMMIT of a transaction whose rows came with an earlier XA PREPARE; its name: what stands behind the keywords.
     XaCommit(&'a [u8]),
-    XaRollback,
+    /// XA ROLLBACK of a prepared transaction.
+    XaRollback(&'a [u8]),
     /// A statement that changes rows, by its keyword.
     Dml(&'a str),
     Truncate {
@@ -51,19 +54,31 @@ pub(crate) fn classify(sql: &[u8]) -> Statement<'_> {
     match text.to_ascii_uppercase().as_str() {
         "BEGIN" => Statement::Begin,
         "COMMIT" => Statement::Commit,
-        "ROLLBACK" if second_is("TO") => Statement::RollbackTo,
+        "ROLLBACK" if second_is("TO") => {
+            words.next();
+            let mut name = words.next();
+            if name.as_ref().is_some_and(|word| word.is("SAVEPOINT")) {
+                name = words.next();
+            }
+            Statement::RollbackTo(name.and_then(Word::name))
+        }
         "ROLLBACK" => Statement::Rollback,
-        "SAVEPOINT" | "RELEASE" => Statement::Savepoint,
+        "SAVEPOINT" => Statement::Savepoint(words.next().and_then(Word::name)),
+        "RELEASE" => Statement::Release,
         "XA" if second_is("COMMIT") => {
             words.next();
             Statement::XaCommit(words.rest.trim_ascii())
         }
-        "XA" if second_is("ROLLBACK") => Statement::XaRollback,
-        "XA" => Statement::XaWithin,
+        "XA" if second_is("ROLLBACK") => {
+            words.next();
+            Statement::XaRollback(words.rest.trim_ascii())
+        }
+        "XA" if second_is("END") => Statement::XaEnd,
+        "XA" => Statement::XaStart,
         "INSERT" => Statement::Dml("INSERT"),
-        "UPDATE" => Statement::Dml("UPDATE"),
-        "DELETE" => Statement::Dml("DELETE"),
         "REPLACE" => Statement::Dml("REPLACE"),
+        "UPDATE" => Statement::Dml("UPDATE"),
+        "DELETE" => delete(&mut words),
         "LOAD" => Statement::Dml("LOAD"),
         "CALL" => Statement::Dml("CALL"),
         "WITH" => Statement::Dml("WITH"),
@@ -71,6 +86,27 @@ pub(crate) fn classify(sql: &[u8]) -> Statement<'_> {
         "DO" => Statement::Dml("DO"),
         "TRUNCATE" => truncate(&mut words),
         _ => Statement::Other,
+    }
+}
+
+/// `DELETE FROM [db.]table` with nothing behind it empties the table: so the servers themselves say after a restart that a MEMORY table is
+/// empty now, whatever binlog_format is.
+fn delete<'a>(words: &mut Words<'a>) -> Statement<'a> {
+    let other = Statement::Dml("DELETE");
+    if !words.next().is_some_and(|word| word.is("FROM")) {
+        return other;
+    }
+    let Some(first) = words.next().and_then(Word::name) else { return other };
+    let (db, table, behind) = match words.next() {
+        Some(Word::Sign(b'.')) => match words.next().and_then(Word::name) {
+            Some(table) => (Some(first), table, words.next()),
+            None => return other,
+        },
+        behind => (None, first, behind),
+    };
+    match behind {
+        None | Some(Word::Sign(b';')) => Statement::Truncate { db, table },
+        Some(_) => other,
     }
 }
 
@@ -96,18 +132,18 @@ fn truncate<'a>(words: &mut Words<'a>) -> Statement<'a> {
 }
 
 #[derive(Debug, Clone)]
-enum Word<'a> {
+pub(crate) enum Word<'a> {
     Plain(&'a str),
     Quoted(Option<String>),
     Sign(u8),
 }
 
 impl Word<'_> {
-    fn is(&self, keyword: &str) -> bool {
+    pub(crate) fn is(&self, keyword: &str) -> bool {
         matches!(self, Word::Plain(text) if text.eq_ignore_ascii_case(keyword))
     }
 
-    fn name(self) -> Option<String> {
+    pub(crate) fn name(self) -> Option<String> {
         match self {
             Word::Plain(text) => Some(text.to_owned()),
             Word::Quoted(text) => text,
@@ -118,12 +154,16 @@ impl Word<'_> {
 
 /// Words of a statement; comments are skipped, executable comments (`/*!50100 ... */`) are read.
 #[derive(Debug, Clone)]
-struct Words<'a> {
+pub(crate) struct Words<'a> {
     rest: &'a [u8],
     executable: bool,
 }
 
 impl<'a> Words<'a> {
+    pub(crate) fn new(sql: &'a [u8]) -> Self {
+        Self { rest: sql, executable: false }
+    }
+
     fn skip(&mut self, count: usize) {
         self.rest = self.rest.get(count..).unwrap_or(&[]);
     }
@@ -159,7 +199,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    fn next(&mut self) -> Option<Word<'a>> {
+    pub(crate) fn next(&mut self) -> Option<Word<'a>> {
         self.blanks();
         let first = *self.rest.first()?;
         if matches!(first, b'`' | b'"' | b'\'') {
@@ -220,15 +260,37 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_a_restart_emptied_is_truncated() {
+        assert_eq!(classify(b"DELETE FROM `db`.`t`"), truncated(Some("db"), "t"));
+        assert_eq!(classify(b"DELETE FROM `t` ;"), truncated(None, "t"));
+        assert_eq!(classify(b"TRUNCATE TABLE `db`.`t` /* generated by server */"), truncated(Some("db"), "t"));
+        for sql in [
+            "DELETE FROM t WHERE a=1",
+            "DELETE t FROM t JOIN u",
+            "DELETE FROM t USING t JOIN u",
+            "DELETE FROM",
+            "DELETE FROM t, u",
+        ] {
+            assert_eq!(classify(sql.as_bytes()), Statement::Dml("DELETE"), "{sql}");
+        }
+    }
+
+    #[test]
     fn the_ends_of_transactions_and_row_changes_are_told_apart_from_ddl() {
         assert_eq!(classify(b"BEGIN"), Statement::Begin);
         assert_eq!(classify(b"commit"), Statement::Commit);
         assert_eq!(classify(b"ROLLBACK"), Statement::Rollback);
-        assert_eq!(classify(b"ROLLBACK TO `sp`"), Statement::RollbackTo);
+        assert_eq!(classify(b"ROLLBACK TO `sp`"), Statement::RollbackTo(Some("sp".into())));
+        assert_eq!(classify(b"ROLLBACK TO SAVEPOINT sp"), Statement::RollbackTo(Some("sp".into())));
+        assert_eq!(classify(b"SAVEPOINT `a``b`"), Statement::Savepoint(Some("a`b".into())));
+        assert_eq!(classify(b"XA START X'61',X'',1"), Statement::XaStart);
+        assert_eq!(classify(b"XA END X'61',X'',1"), Statement::XaEnd);
         assert_eq!(classify(b"XA COMMIT X'61',X'',1"), Statement::XaCommit(b"X'61',X'',1"));
-        assert_eq!(classify(b"/* a */ insert into t values (1)"), Statement::Dml("INSERT"));
+        assert_eq!(classify(b"XA ROLLBACK X'61',X'',1"), Statement::XaRollback(b"X'61',X'',1"));
         assert_eq!(classify(b"CREATE TABLE truncate_me (a int)"), Statement::Other);
         assert_eq!(classify(b"ALTER TABLE t TRUNCATE PARTITION p"), Statement::Other);
+        assert_eq!(classify(b"/* a */ insert into t values (1)"), Statement::Dml("INSERT"));
+        assert_eq!(classify(b"CREATE TABLE truncate_me (a int)"), Statement::Other);
         for odd in [&b""[..], b"/*", b"--", b"/*!", b"`", b"\xff\xfe", b"SET STATEMENT", b"/*M!999999"] {
             classify(odd);
         }

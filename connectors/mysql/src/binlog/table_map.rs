@@ -46,7 +46,8 @@ pub(crate) mod wire {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WireType {
     pub(crate) kind: u8,
-    /// First metadata byte: precision, fraction digits, bits, width of the length, ...
+    /// First metadata byte: precision, fraction digits, bits, width of the length, ... Of old times the fraction digits, which
+    /// the event doesn't have ([`TableMap::has_old_times`]).
     pub(crate) a: u8,
     /// Second metadata byte: scale, bytes, ...
     pub(crate) b: u8,
@@ -99,6 +100,18 @@ impl<'a> TableMap<'a> {
         let nullable = (0..count).map(|index| bit(bits, index)).collect();
         Ok(Self { table_id, db, table, columns, nullable, optional: at.rest() })
     }
+}
+
+impl TableMap<'_> {
+    /// Whether there are times in old forms. MariaDB's may have fractions, which changes their width, and the event doesn't say so.
+    pub(crate) fn has_old_times(&self) -> bool {
+        self.columns.iter().any(|column| is_old_time(column.kind))
+    }
+}
+
+/// TIME, DATETIME and TIMESTAMP of before MySQL 5.6.
+pub(crate) fn is_old_time(kind: u8) -> bool {
+    matches!(kind, wire::TIME | wire::DATETIME | wire::TIMESTAMP)
 }
 
 /// Bit `index` of a bitmap, lowest bit first.
@@ -154,14 +167,23 @@ pub(crate) struct Optional {
     /// Per column: labels of ENUM and SET, in the column's character set.
     pub(crate) labels: Vec<Vec<Vec<u8>>>,
     pub(crate) key: Vec<usize>,
+    /// Per column: which geometries it holds, as WKB numbers them; 0 for any.
+    pub(crate) shapes: Vec<Option<u64>>,
+    /// Per column: how many numbers a vector has at most.
+    pub(crate) dimensions: Vec<Option<u64>>,
 }
 
 impl Optional {
     /// `maria`: MariaDB counts geometries among the character columns (their class is derived from BLOB's), MySQL
     /// doesn't; lists that don't fit their columns are refused, so that a difference can't shift them silently.
     pub(crate) fn parse(bytes: &[u8], columns: &[WireType], maria: bool) -> Result<Self, Short> {
-        let mut found =
-            Self { collations: vec![None; columns.len()], labels: vec![Vec::new(); columns.len()], ..Self::default() };
+        let mut found = Self {
+            collations: vec![None; columns.len()],
+            labels: vec![Vec::new(); columns.len()],
+            shapes: vec![None; columns.len()],
+            dimensions: vec![None; columns.len()],
+            ..Self::default()
+        };
         let of = |test: fn(u8) -> bool| -> Vec<usize> {
             columns.iter().enumerate().filter(|(_, column)| test(column.kind)).map(|(index, _)| index).collect()
         };
@@ -203,7 +225,9 @@ impl Optional {
                 }
                 10 => default_charset(&mut value, &of(labelled), &mut found.collations)?,
                 11 => column_charset(&mut value, &of(labelled), &mut found.collations)?,
-                // 7 geometry type, 12 visibility, 13 vector dimension, and what the future brings: not needed
+                7 => numbers(&mut value, &of(|kind| kind == wire::GEOMETRY), &mut found.shapes)?,
+                13 => numbers(&mut value, &of(|kind| kind == wire::VECTOR), &mut found.dimensions)?,
+                // 12 visibility, and what the future brings: not needed
                 _ => {}
             }
         }
@@ -256,6 +280,14 @@ fn column_charset(value: &mut Cursor<'_>, among: &[usize], out: &mut [Option<u32
     for index in among {
         let collation = u32::try_from(value.lenenc()?).map_err(|_| Short)?;
         *out.get_mut(*index).ok_or(Short)? = Some(collation);
+    }
+    if value.is_empty() { Ok(()) } else { Err(Short) }
+}
+
+/// A number for each of `among`.
+fn numbers(value: &mut Cursor<'_>, among: &[usize], out: &mut [Option<u64>]) -> Result<(), Short> {
+    for index in among {
+        *out.get_mut(*index).ok_or(Short)? = Some(value.lenenc()?);
     }
     if value.is_empty() { Ok(()) } else { Err(Short) }
 }

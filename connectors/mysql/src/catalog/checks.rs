@@ -21,10 +21,14 @@ const NAMES: &[&str] = &[
     "binlog_row_image",
     "binlog_row_metadata",
     "binlog_row_value_options",
-    "binlog_transaction_compression",
     "binlog_checksum",
     "gtid_mode",
-    "log_bin_compress",
+    "log_replica_updates",
+    "log_slave_updates",
+    "wsrep_on",
+    "binlog_expire_logs_seconds",
+    "binlog_expire_logs_auto_purge",
+    "expire_logs_days",
     "lower_case_table_names",
     "server_id",
     "server_uuid",
@@ -42,12 +46,7 @@ pub(crate) async fn variables(connection: &mut Connection) -> Result<Variables, 
 }
 
 /// Checks version and settings; returns notes for the operator.
-pub(crate) fn settings(
-    place: &Where,
-    version: &str,
-    variables: &Variables,
-    server_id: u32,
-) -> Result<Vec<String>, SourceError> {
+pub(crate) fn settings(place: &Where, version: &str, variables: &Variables) -> Result<Vec<String>, SourceError> {
     let is = |name: &str, value: &str| variables.get(name).is_none_or(|found| found.eq_ignore_ascii_case(value));
     let get = |name: &str| variables.get(name).map_or("?", String::as_str);
     let least = match place.flavor {
@@ -70,32 +69,6 @@ pub(crate) fn settings(
             .definite(format_args!("binlog_format is {}, not ROW", get("binlog_format")))
             .repair(format!("{}; then reconnect the writers", place.set("binlog_format=ROW"))));
     }
-    if place.flavor == Flavor::Mysql && !is("gtid_mode", "ON") {
-        return Err(place.definite(format_args!("gtid_mode is {}, not ON", get("gtid_mode"))).repair(
-            "SET PERSIST enforce_gtid_consistency=ON; then SET PERSIST gtid_mode=OFF_PERMISSIVE, ON_PERMISSIVE, ON in \
-             this order",
-        ));
-    }
-    if !is("binlog_row_value_options", "") {
-        return Err(place
-            .definite("binlog_row_value_options=PARTIAL_JSON: partial JSON updates are not supported yet")
-            .repair(place.set("binlog_row_value_options=''")));
-    }
-    if !is("binlog_transaction_compression", "OFF") {
-        return Err(place
-            .definite("binlog_transaction_compression=ON: compressed transactions are not supported yet")
-            .repair(place.set("binlog_transaction_compression=OFF")));
-    }
-    if !is("log_bin_compress", "OFF") {
-        return Err(place
-            .definite("log_bin_compress=ON: compressed events are not supported yet")
-            .repair(place.set("log_bin_compress=OFF")));
-    }
-    if variables.get("server_id").is_some_and(|theirs| *theirs == server_id.to_string()) || server_id == 0 {
-        return Err(place
-            .definite(format_args!("server_id {server_id} is the server's own or 0; a replica needs one of its own"))
-            .repair("set another `source.server_id`"));
-    }
     let mut notes = Vec::new();
     if !is("binlog_row_image", "FULL") {
         notes.push(format!(
@@ -103,27 +76,61 @@ pub(crate) fn settings(
              binlog_row_image=FULL logs all",
             get("binlog_row_image")
         ));
+        if !is("binlog_row_value_options", "") {
+            notes.push(
+                "binlog_row_value_options=PARTIAL_JSON without whole rows: the server logs what changes in a document and not the \
+                 document, so that such an update can't be published; SET GLOBAL binlog_row_image=FULL"
+                    .to_owned(),
+            );
+        }
     }
     if !is("binlog_row_metadata", "FULL") {
-        notes.push(
-            "binlog_row_metadata=MINIMAL: column names come from information_schema, so a table altered while this \
-             source lags stops it; SET GLOBAL binlog_row_metadata=FULL avoids that"
-                .to_owned(),
-        );
+        notes.push(format!(
+            "binlog_row_metadata={}: column names come from information_schema and are kept with the position, so a table that is \
+             altered twice while this source is away or lags stops; SET GLOBAL binlog_row_metadata=FULL avoids that",
+            get("binlog_row_metadata")
+        ));
     }
     if !is("binlog_checksum", "CRC32") {
         notes.push(
             "binlog_checksum=NONE: damage on the way can't be detected; SET GLOBAL binlog_checksum=CRC32".to_owned(),
         );
     }
+    if let Some(seconds) = expiry(variables).filter(|seconds| *seconds < SHORT_EXPIRY) {
+        notes.push(format!(
+            "the server purges binary logs after {seconds} s (binlog_expire_logs_seconds): a source that is stopped or behind for longer \
+             has a gap; {}",
+            place.set("binlog_expire_logs_seconds=604800")
+        ));
+    }
     Ok(notes)
+}
+
+/// Binary logs that are kept for less are worth a word at the start.
+const SHORT_EXPIRY: u64 = 3 * 3600;
+
+/// After how many seconds the server purges binary logs; none if never.
+pub(crate) fn expiry(variables: &Variables) -> Option<u64> {
+    if variables.get("binlog_expire_logs_auto_purge").is_some_and(|value| value.eq_ignore_ascii_case("OFF")) {
+        return None;
+    }
+    let get = |name: &str| variables.get(name).and_then(|value| value.parse::<f64>().ok()).filter(|value| *value > 0.0);
+    // MariaDB before 10.6 has days only; since then both say the same
+    let seconds = get("binlog_expire_logs_seconds").or_else(|| get("expire_logs_days").map(|days| days * 86_400.0));
+    seconds.map(|seconds| seconds as u64)
 }
 
 /// Major and minor of `9.7.4-x` and `5.5.5-10.11.19-MariaDB`.
 pub(crate) fn number(version: &str) -> (u32, u32) {
+    let (major, minor, _) = self::version(version);
+    (major, minor)
+}
+
+/// The same with the patch.
+pub(crate) fn version(version: &str) -> (u32, u32, u32) {
     let version = version.strip_prefix("5.5.5-").unwrap_or(version);
     let mut parts = version.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
 /// Character set by collation id, as the server numbers them.
@@ -162,7 +169,7 @@ pub(crate) fn captures(filter: &TableFilter, db: &str, table: &str) -> bool {
 /// The captured tables that are there now, sorted.
 ///
 /// # Errors
-/// For a literal name without a table (with the nearest name), and if nothing is captured.
+/// For a literal name without a table (with the nearest name), for a table of which some columns are hidden, and if nothing is captured.
 pub(crate) async fn tables(
     connection: &mut Connection,
     filter: &TableFilter,
@@ -200,6 +207,7 @@ pub(crate) async fn tables(
             .definite("no table that this user may read matches `source.tables`")
             .repair(format!("correct `source.tables`, or GRANT SELECT ON <database>.* TO {user}@'...'")));
     }
+    super::rights::whole(connection, &captured).await?;
     Ok(captured)
 }
 
@@ -235,6 +243,25 @@ mod tests {
     }
 
     #[test]
+    fn binary_logs_that_are_kept_for_hours_only_are_noted() {
+        let place = Where { flavor: Flavor::Mysql, host: "h".into(), port: 1, user: "u".into(), server_id: 5 };
+        for (name, value, expected) in [
+            ("binlog_expire_logs_seconds", "2592000", Some(2_592_000)),
+            ("binlog_expire_logs_seconds", "600", Some(600)),
+            ("binlog_expire_logs_seconds", "0", None),
+            ("expire_logs_days", "0.041667", Some(3600)),
+            ("expire_logs_days", "0.000000", None),
+            ("expire_logs_days", "10", Some(864_000)),
+            ("binlog_expire_logs_auto_purge", "OFF", None),
+        ] {
+            let variables: Variables = [(name.to_owned(), value.to_owned())].into();
+            assert_eq!(expiry(&variables), expected, "{name}={value}");
+            let noted = settings(&place, "9.7.4", &variables).unwrap().iter().any(|note| note.contains("purges"));
+            assert_eq!(noted, expected.is_some_and(|seconds| seconds < 10_800), "{name}={value}");
+        }
+    }
+
+    #[test]
     fn the_nearest_name_counts_edits() {
         assert_eq!(distance("shop.orders", "shop.ordres"), 2);
         assert_eq!(distance("", "abc"), 3);
@@ -257,19 +284,15 @@ mod tests {
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into()
         };
-        assert!(settings(&place, "9.7.4", &good(), 5).is_ok());
-        for (name, value, expected) in [
-            ("log_bin", "OFF", "--log-bin"),
-            ("binlog_format", "STATEMENT", "binlog_format is STATEMENT"),
-            ("gtid_mode", "OFF", "gtid_mode is OFF"),
-            ("server_id", "5", "server_id"),
-            ("binlog_row_value_options", "PARTIAL_JSON", "PARTIAL_JSON"),
-        ] {
+        assert!(settings(&place, "9.7.4", &good()).is_ok());
+        for (name, value, expected) in
+            [("log_bin", "OFF", "--log-bin"), ("binlog_format", "STATEMENT", "binlog_format is STATEMENT")]
+        {
             let mut wrong = good();
             wrong.insert(name.to_owned(), value.to_owned());
-            let error = settings(&place, "9.7.4", &wrong, 5).unwrap_err();
+            let error = settings(&place, "9.7.4", &wrong).unwrap_err();
             assert!(!error.is_transient() && error.to_string().contains(expected), "{error}");
         }
-        assert!(settings(&place, "5.7.44", &good(), 5).is_err());
+        assert!(settings(&place, "5.7.44", &good()).is_err());
     }
 }

@@ -2,16 +2,18 @@
 //!
 //! The event decides: it is as old as the rows. The catalog adds names, labels and key where the event lacks them
 //! (`binlog_row_metadata=MINIMAL`), and the server's type names, if both agree on the number and type of all columns
-//! (and on their names, if the event has them). If they don't agree, an event with names stands alone, and one without
-//! is an error: guessing which column is which would be silent corruption.
+//! (and on their names, if the event has them). If they don't agree, an event with names stands alone, but for MariaDB's types that it can't
+//! tell from others, which are the catalog's by name; and one without is an error: guessing which column is which would be silent corruption.
 
 use std::collections::HashMap;
 
 use rowcast_core::{Column, Table, TableName, Type};
 
-use super::tables::CatalogTable;
-use crate::binlog::table_map::{Optional, TableMap, WireType};
+use super::native::native;
+use super::tables::{CatalogColumn, CatalogTable};
+use crate::binlog::table_map::{Optional, TableMap, WireType, is_old_time};
 use crate::rows::charset::Charset;
+use crate::rows::labels::Labels;
 use crate::rows::{Attributes, Kind, Plan};
 
 /// Builds a version.
@@ -29,7 +31,10 @@ pub(crate) fn build(
     let agreed = catalog.and_then(|table| with_catalog(map, optional, &in_band, table));
     let (kinds, key) = match (agreed, &optional.names, catalog) {
         (Some(found), _, _) => found,
-        (None, Some(_), _) => (kinds(&map.columns, &in_band, optional.names.as_deref())?, optional.key.clone()),
+        (None, Some(names), _) => {
+            let told = with_specials(map, names, &in_band, catalog);
+            (kinds(&map.columns, &told, Some(names))?, optional.key.clone())
+        }
         (None, None, None) => {
             return Err("its columns' names aren't in the binlog (binlog_row_metadata=MINIMAL), and the table is not \
                         in information_schema (any more)"
@@ -48,17 +53,46 @@ pub(crate) fn build(
         .iter()
         .enumerate()
         .map(|(index, kind)| {
-            let known = catalog.and_then(|table| table.columns.get(index)).filter(|column| column.ty == kind.ty());
+            let known = catalog.and_then(|table| table.columns.get(index)).filter(|column| agree(kind, column));
             let name = optional.names.as_ref().and_then(|names| names.get(index)).cloned();
+            let told = || map.columns.get(index).map_or_else(String::new, |wire| native(wire, kind, optional, index));
             Column {
                 name: name.or_else(|| known.map(|column| column.name.clone())).unwrap_or_default(),
-                ty: kind.ty(),
-                native: known.map_or_else(|| native(kind), |column| column.native.clone()),
+                // Labels as the catalog shows them: a copy knows no others, and the same table must be the same version.
+                ty: known.map_or_else(|| kind.ty(), |column| column.ty.clone()),
+                native: known.map_or_else(told, |column| column.native.clone()),
                 nullable: map.nullable.get(index).copied(),
             }
         })
         .collect();
     Ok(Table::new(name, columns, key, Box::new(Plan::new(kinds))))
+}
+
+/// Whether what the catalog says of a table fits the event: number and types of all columns, and their names if it has them.
+pub(crate) fn fits(
+    map: &TableMap<'_>,
+    optional: &Optional,
+    catalog: &CatalogTable,
+    charsets: &HashMap<u32, String>,
+) -> bool {
+    with_catalog(map, optional, &in_band(map, optional, charsets), catalog).is_some()
+}
+
+/// What the event says, and of each column that the catalog knows by this name whether it is one of MariaDB's types that look like others
+/// in the log: a table that was altered since its rows were written would else have its JSON as text.
+fn with_specials(
+    map: &TableMap<'_>,
+    names: &[String],
+    in_band: &[Attributes],
+    catalog: Option<&CatalogTable>,
+) -> Vec<Attributes> {
+    let special = |(wire, name): (&WireType, &String), ours: &Attributes| {
+        let theirs = catalog?.columns.iter().find(|column| column.name == *name)?;
+        let attributes = Attributes { special: theirs.special, ..ours.clone() };
+        Kind::new(wire, &attributes).is_ok_and(|kind| agree(&kind, theirs)).then_some(attributes)
+    };
+    let columns = map.columns.iter().zip(names).zip(in_band);
+    columns.map(|(column, ours)| special(column, ours).unwrap_or_else(|| ours.clone())).collect()
 }
 
 /// What the event itself says about its columns.
@@ -67,16 +101,11 @@ fn in_band(map: &TableMap<'_>, optional: &Optional, charsets: &HashMap<u32, Stri
         .map(|index| {
             let collation = optional.collations.get(index).copied().flatten();
             let charset = collation.and_then(|id| charsets.get(&id)).cloned();
-            let decoder = charset.as_deref().map_or(Charset::Utf8, Charset::named);
-            let arena = rowcast_core::Bump::new();
-            let label = |bytes: &Vec<u8>| match decoder {
-                Charset::Binary => String::from_utf8_lossy(bytes).into_owned(),
-                _ => decoder.decode(bytes, &arena).map_or_else(|| String::from_utf8_lossy(bytes).into(), str::to_owned),
-            };
+            let labels = optional.labels.get(index).map_or(&[][..], Vec::as_slice);
             Attributes {
                 unsigned: optional.unsigned.as_ref().and_then(|all| all.get(index)).copied().unwrap_or(false),
+                labels: Labels::of_bytes(labels, charset.as_deref().map_or(Charset::Utf8, Charset::named)),
                 charset,
-                labels: optional.labels.get(index).map_or_else(Vec::new, |all| all.iter().map(label).collect()),
                 special: crate::rows::Special::None,
             }
         })
@@ -87,6 +116,28 @@ fn agrees_by_name(optional: &Optional, catalog: Option<&CatalogTable>) -> bool {
     match (&optional.names, catalog) {
         (Some(names), Some(table)) => names.iter().eq(table.columns.iter().map(|column| &column.name)),
         _ => true,
+    }
+}
+
+/// Whether a column of the event may be one of the catalog.
+fn agree(kind: &Kind, theirs: &CatalogColumn) -> bool {
+    match (kind, &theirs.ty) {
+        (Kind::Enum { labels, .. }, Type::Enum { .. }) | (Kind::Set { labels, .. }, Type::Set { .. }) => {
+            labels.fit(&theirs.labels)
+        }
+        (kind, ty) => kind.ty() == *ty,
+    }
+}
+
+/// Gives MariaDB's old times their fractions, which the event doesn't have, if the catalog is about the same columns.
+pub(crate) fn add_fractions(map: &mut TableMap<'_>, catalog: Option<&CatalogTable>) {
+    let Some(catalog) = catalog.filter(|catalog| catalog.columns.len() == map.columns.len()) else { return };
+    for (wire, theirs) in map.columns.iter_mut().zip(&catalog.columns).filter(|(wire, _)| is_old_time(wire.kind)) {
+        if let Type::Time { digits } | Type::DateTime { digits } | Type::Instant { digits } = theirs.ty
+            && digits <= 6
+        {
+            wire.a = digits;
+        }
     }
 }
 
@@ -109,7 +160,7 @@ fn with_catalog(
             special: theirs.special,
         };
         let kind = Kind::new(wire, &attributes).ok()?;
-        if kind.ty() != theirs.ty {
+        if !agree(&kind, theirs) {
             return None;
         }
         kinds.push(kind);
@@ -132,28 +183,4 @@ fn kinds(columns: &[WireType], attributes: &[Attributes], names: Option<&[String
             })
         })
         .collect()
-}
-
-/// The server's name of a type, as far as the event tells it.
-fn native(kind: &Kind) -> String {
-    let digits = |base: &str, digits: u8| if digits == 0 { base.to_owned() } else { format!("{base}({digits})") };
-    match kind.ty() {
-        Type::Int { bits, unsigned } => {
-            let base = match bits {
-                8 => "tinyint",
-                16 => "smallint",
-                24 => "mediumint",
-                32 => "int",
-                _ => "bigint",
-            };
-            format!("{base}{}", if unsigned { " unsigned" } else { "" })
-        }
-        Type::Decimal { precision_scale: Some((precision, scale)) } => format!("decimal({precision},{scale})"),
-        Type::Bits { length: Some(length) } => format!("bit({length})"),
-        Type::Time { digits: d } => digits("time", d),
-        Type::DateTime { digits: d } => digits("datetime", d),
-        Type::Instant { digits: d } => digits("timestamp", d),
-        Type::Bytes => "binary".to_owned(),
-        other => other.name().to_owned(),
-    }
 }

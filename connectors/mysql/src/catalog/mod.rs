@@ -1,25 +1,34 @@
 //! The server's catalog: what it must be set to ([`checks`]), where the stream begins ([`position`]), and what the
-//! binlog doesn't say about a table ([`tables`]).
+//! binlog doesn't say about a table ([`tables`]), and from where on that holds ([`versions`]).
 //!
 //! Look-ups go over a connection of their own, made when needed and made again when it was lost: the stream's
 //! connection is busy streaming.
 
 pub(crate) mod checks;
 pub(crate) mod columns;
+pub(crate) mod foreign_keys;
+mod native;
+pub(crate) mod place;
 pub(crate) mod position;
+mod rights;
 pub(crate) mod tables;
+pub(crate) mod versions;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use rowcast_core::{MariaGtidSet, SourceError, TableName};
+use rowcast_core::{MariaGtidSet, Offset, SourceError, TableName};
 
+use crate::binlog::event::file_number;
 use crate::connection::{Connection, Failure, Rows};
 use crate::error::Kept;
 use crate::{Flavor, Options};
-use tables::CatalogTable;
+use versions::{Answers, Found};
 
 const DOING: &str = "looking up a table in information_schema";
+const PREPARING: &str = "preparing the session";
+/// Tables that are looked up together.
+const MOST_AT_ONCE: usize = 4_096;
 /// Limit for what only makes a message say more.
 const KEPT_LIMIT: Duration = Duration::from_secs(3);
 
@@ -27,6 +36,8 @@ const KEPT_LIMIT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(crate) struct Catalog {
     options: Options,
+    /// The server's.
+    version: String,
     /// Taken out while in use: a look-up that is cancelled midway leaves none behind.
     connection: Option<Connection>,
     /// Character set by collation id.
@@ -35,17 +46,75 @@ pub(crate) struct Catalog {
 
 impl Catalog {
     pub(crate) fn new(options: Options, connection: Connection, charsets: HashMap<u32, String>) -> Self {
-        Self { options, connection: Some(connection), charsets }
+        Self { options, version: connection.version.clone(), connection: Some(connection), charsets }
+    }
+
+    /// One that nobody asks: of a file, which has no server.
+    pub(crate) fn offline(options: Options, charsets: HashMap<u32, String>) -> Self {
+        Self { options, version: String::new(), connection: None, charsets }
     }
 
     /// The table's columns as they are now; none if there is no such table (any more).
-    pub(crate) async fn table(&mut self, name: &TableName) -> Result<Option<CatalogTable>, SourceError> {
+    pub(crate) async fn table(&mut self, name: &TableName) -> Result<Option<Found>, SourceError> {
         let maria = self.options.flavor == Flavor::MariaDb;
+        // before all else: what is altered between two of these statements looks too young
+        let about = self.query(&tables::about_sql(name)).await?;
         let columns = self.query(&tables::columns_sql(name)).await?;
         let keys = self.query(&tables::key_sql(name, maria)).await?;
         let checks = if maria { self.query(&tables::checks_sql(name)).await? } else { Rows::new() };
         let order = if tables::is_ambiguous(name, &keys) { self.order(name).await? } else { Rows::new() };
-        Ok(CatalogTable::new(name, maria, &columns, &keys, &checks, &order))
+        let answers = Answers { about, columns, keys, checks, order };
+        let Some(table) = answers.table(name, self.options.flavor) else { return Ok(None) };
+        Ok(Some(Found { table, answers, until: self.end().await? }))
+    }
+
+    /// All of these tables as they are now, if they aren't too many.
+    pub(crate) async fn all(&mut self, names: &[TableName]) -> Result<HashMap<TableName, Found>, SourceError> {
+        let mut found = HashMap::new();
+        if names.len() > MOST_AT_ONCE {
+            return Ok(found);
+        }
+        let flavor = self.options.flavor;
+        let mut databases: Vec<&str> = names.iter().map(|name| &*name.db).collect();
+        databases.sort_unstable();
+        databases.dedup();
+        for db in databases {
+            let mut all = Answers {
+                about: self.query(&versions::of_database(tables::about_sql, db)).await?,
+                columns: self.query(&versions::of_database(tables::columns_sql, db)).await?,
+                keys: self.query(&versions::of_database(versions::key_sql(flavor), db)).await?,
+                ..Answers::default()
+            };
+            if flavor == Flavor::MariaDb {
+                all.checks = self.query(&versions::of_database(tables::checks_sql, db)).await?;
+            }
+            for name in names.iter().filter(|name| &*name.db == db) {
+                let mut answers = versions::part(&all, name);
+                if tables::is_ambiguous(name, &answers.keys) {
+                    answers.order = self.order(name).await?;
+                }
+                if let Some(table) = answers.table(name, flavor) {
+                    found.insert(name.clone(), Found { table, answers, until: None });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The end of the server's binlog; none if we may not ask.
+    pub(crate) async fn end(&mut self) -> Result<Option<Offset>, SourceError> {
+        let maria = self.options.flavor == Flavor::MariaDb;
+        let status = if maria { "SHOW MASTER STATUS" } else { place::status(&self.version) };
+        let rows = match self.ask(status).await {
+            Ok(rows) => rows,
+            Err(Failure::Server(error)) if !self.options.place().server(DOING, &error).is_transient() => {
+                return Ok(None);
+            }
+            failed => self.explained(failed)?,
+        };
+        let row = rows.into_iter().next().unwrap_or_default();
+        let cell = |index: usize| row.get(index).and_then(Option::as_deref).unwrap_or_default();
+        Ok(cell(1).parse().ok().map(|byte| Offset { file: file_number(cell(0)), byte }))
     }
 
     /// The server's order of a table's indexes; nothing if the table is gone.
@@ -132,7 +201,15 @@ impl Catalog {
 /// A connection for catalog queries; its `sql_mode` is empty, so that our quoting holds.
 pub(crate) async fn open(options: &Options) -> Result<Connection, SourceError> {
     let mut connection = Connection::open(options).await?;
-    connection.query("preparing the session", "SET SESSION sql_mode=''").await?;
+    connection.query(PREPARING, "SET SESSION sql_mode=''").await?;
+    if options.flavor == Flavor::Mysql {
+        // Primary keys that the server made itself are in the log, and must be in the catalog. Before 8.0.30 there are none.
+        let show = "SET SESSION show_gipk_in_create_table_and_information_schema=ON";
+        if let Err(Failure::Source(error)) = connection.ask(PREPARING, show).await {
+            return Err(error);
+        }
+    }
+    connection.refuse_proxies().await?;
     Ok(connection)
 }
 

@@ -10,6 +10,7 @@ use rowcast_core::{Column, Table, TableName, Type};
 
 use super::literal;
 use crate::connection::Rows;
+use crate::rows::labels::Labels;
 use crate::rows::{NoRows, Special};
 
 /// A column of information_schema.
@@ -21,7 +22,7 @@ pub(crate) struct CatalogColumn {
     pub(crate) nullable: bool,
     pub(crate) charset: Option<String>,
     pub(crate) unsigned: bool,
-    pub(crate) labels: Vec<String>,
+    pub(crate) labels: Labels,
     pub(crate) special: Special,
     pub(crate) ty: Type,
 }
@@ -34,6 +35,8 @@ pub(crate) struct CatalogTable {
     pub(crate) key: Vec<usize>,
     /// The index that the key is of.
     pub(crate) index: Option<Index>,
+    /// MariaDB: system-versioned; the columns of its period may be hidden from information_schema.
+    pub(crate) versioned: bool,
 }
 
 /// An index by which rows are told apart.
@@ -44,6 +47,16 @@ pub(crate) struct Index {
     pub(crate) descending: Vec<bool>,
     /// False if some column is indexed by its beginning only: the index doesn't sort by it then.
     pub(crate) whole: bool,
+}
+
+/// Kind of table, and when it was made or altered last, in seconds since 1970.
+pub(crate) fn about_sql(name: &TableName) -> String {
+    format!(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, UNIX_TIMESTAMP(CREATE_TIME) FROM information_schema.TABLES \
+         WHERE TABLE_SCHEMA={} AND TABLE_NAME={}",
+        literal(&name.db),
+        literal(&name.table)
+    )
 }
 
 pub(crate) fn columns_sql(name: &TableName) -> String {
@@ -104,7 +117,7 @@ impl CatalogTable {
         let candidates = candidates(name, keys);
         let ordinal = |name: &str| order.iter().position(|row| text(row, 2) == name).unwrap_or(usize::MAX);
         let chosen = candidates.iter().min_by_key(|(name, _)| (*name != PRIMARY, ordinal(name), *name));
-        let Some((index, rows)) = chosen else { return Some(Self { columns, key: Vec::new(), index: None }) };
+        let Some((index, rows)) = chosen else { return Some(Self { columns, ..Self::default() }) };
         let place = |row: &&Vec<Option<String>>| columns.iter().position(|column| column.name == text(row, 2));
         let key: Vec<usize> = rows.iter().filter_map(place).collect();
         let index = Index {
@@ -112,7 +125,29 @@ impl CatalogTable {
             descending: rows.iter().map(|row| text(row, 6) == "D").collect(),
             whole: rows.iter().all(|row| is_null(row, 4)) && key.len() == rows.len(),
         };
-        Some(Self { columns, key, index: Some(index) })
+        Some(Self { columns, key, index: Some(index), versioned: false })
+    }
+
+    /// Whether its key is the primary one.
+    pub(crate) fn has_primary_key(&self) -> bool {
+        self.index.as_ref().is_some_and(|index| index.name == PRIMARY)
+    }
+
+    /// The table with as many columns as a row event has: a system-versioned table's period, if its columns are hidden, is behind all
+    /// others, and its end is part of the key, so that every version of a row has a key of its own.
+    pub(crate) fn with_period(self, columns: usize) -> Self {
+        if !self.versioned || self.columns.len() + 2 != columns {
+            return self;
+        }
+        let mut whole = self;
+        for name in ["row_start", "row_end"] {
+            let row = ["", "", name, "timestamp", "timestamp(6)", "NO"].map(|cell| Some(cell.to_owned()));
+            whole.columns.push(CatalogColumn::new(&row, true, &[]));
+        }
+        if !whole.key.is_empty() {
+            whole.key.push(columns - 1);
+        }
+        whole
     }
 
     /// A version for a TRUNCATE; no row of it has been seen.
@@ -174,10 +209,14 @@ impl CatalogColumn {
             "uuid" if maria => Special::Uuid,
             "inet4" if maria => Special::Inet4,
             "inet6" if maria => Special::Inet6,
+            "vector" if maria => Special::Vector,
             "longtext" if maria && checks.iter().any(|check| *check == json_check) => Special::JsonText,
             _ => Special::None,
         };
-        let labels = if matches!(data_type, "enum" | "set") { labels(&native) } else { Vec::new() };
+        let labels = match data_type {
+            "enum" | "set" => Labels::of_type(&native, charset.as_deref()),
+            _ => Labels::default(),
+        };
         let unsigned = native.contains(" unsigned");
         let ty = logical(data_type, &native, charset.as_deref(), unsigned, &labels, special);
         Self { name, nullable: text(row, 5) == "YES", charset, unsigned, labels, special, ty, native }
@@ -197,7 +236,7 @@ fn logical(
     native: &str,
     charset: Option<&str>,
     unsigned: bool,
-    labels: &[String],
+    labels: &Labels,
     special: Special,
 ) -> Type {
     let (first, second) = arguments(native);
@@ -218,39 +257,22 @@ fn logical(
         "time" => Type::Time { digits },
         "datetime" => Type::DateTime { digits },
         "timestamp" => Type::Instant { digits },
-        "enum" => Type::Enum { labels: labels.to_vec() },
-        "set" => Type::Set { labels: labels.to_vec() },
+        "enum" => Type::Enum { labels: labels.shown() },
+        "set" => Type::Set { labels: labels.shown() },
         "json" => Type::Json,
         "longtext" if special == Special::JsonText => Type::Json,
         "uuid" => Type::Uuid,
         "inet4" | "inet6" => Type::Other,
-        "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext"
+        "vector" => Type::Vector,
+        "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring" | "multipolygon"
+        | "geometrycollection" | "geomcollection" => Type::Geometry,
+        "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "xmltype"
             if charset.is_some_and(|name| name != "binary") =>
         {
             Type::Text
         }
         _ => Type::Bytes,
     }
-}
-
-/// Labels of `enum('a','b''c')`.
-fn labels(native: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut label: Option<String> = None;
-    let mut characters = native.chars().peekable();
-    while let Some(character) = characters.next() {
-        match (&mut label, character) {
-            (None, '\'') => label = Some(String::new()),
-            (None, _) => {}
-            (Some(text), '\'') if characters.peek() == Some(&'\'') => {
-                characters.next();
-                text.push('\'');
-            }
-            (Some(_), '\'') => found.extend(label.take()),
-            (Some(text), other) => text.push(other),
-        }
-    }
-    found
 }
 
 #[cfg(test)]
@@ -295,9 +317,17 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_read_with_their_quotes() {
-        assert_eq!(labels("enum('a','b''c','','x,y')"), ["a", "b'c", "", "x,y"]);
-        assert_eq!(labels("set('ä')"), ["ä"]);
+    fn types_of_newer_and_older_servers_are_known_by_their_documentation() {
+        let column = |ty: &str, native: &str, charset: &str| {
+            let rows = rows(&[&["d", "t", "c", ty, native, "YES", charset]]);
+            let found = CatalogColumn::new(rows.first().unwrap(), true, &[]);
+            (found.ty, found.special)
+        };
+        assert_eq!(column("vector", "vector(3)", "-"), (Type::Vector, Special::Vector));
+        assert_eq!(column("xmltype", "xmltype", "utf8mb4"), (Type::Text, Special::None));
+        assert_eq!(column("time", "time(3) /* mariadb-5.3 */", "-"), (Type::Time { digits: 3 }, Special::None));
+        assert_eq!(column("varchar", "varchar(100) /*M!100301 COMPRESSED*/", "utf8mb4"), (Type::Text, Special::None));
+        assert_eq!(column("geomcollection", "geomcollection", "-"), (Type::Geometry, Special::None));
     }
 
     #[test]

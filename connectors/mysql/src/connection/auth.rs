@@ -1,63 +1,205 @@
-//! Authentication plugins: what we answer to a challenge.
+//! Authentication plugins: what we answer to a challenge. Plain bytes in, plain bytes out, no I/O.
 //!
-//! The password is never sent in clear without TLS: `caching_sha2_password` then encrypts it with the server's
-//! RSA key, and `mysql_clear_password` is refused. Which plugin is used is the server's choice.
+//! Which plugin is used is the account's, so the server's choice; what it may learn is ours:
+//! - a password is never sent in clear on a connection that others can read. There `caching_sha2_password` and
+//!   `sha256_password` encrypt it with the server's RSA key: the one of `source.server_public_key` if there is one, else the one
+//!   that the server sends, which somebody in between could replace by his own;
+//! - `mysql_clear_password` is answered only if `source.cleartext_password` asks for it, and only over TLS or a Unix socket;
+//! - whatever doesn't follow a plugin's own order is refused.
+//!
+//! What we don't speak is refused with its name.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mysql_common::auth::plugins::caching_sha2_password::scramble_sha256;
 use mysql_common::auth::plugins::client_ed25519::ClientEd25519;
 use mysql_common::auth::plugins::mysql_native_password::scramble_native;
+use mysql_common::auth::plugins::parsec::Parsec;
 use mysql_common::auth::plugins::{ChallengeResponsePlugin, Context};
 
+/// MySQL's default plugin.
 pub(crate) const CACHING_SHA2: &str = "caching_sha2_password";
+/// MariaDB's default plugin.
 pub(crate) const NATIVE: &str = "mysql_native_password";
-pub(crate) const ED25519: &str = "client_ed25519";
-pub(crate) const CLEAR: &str = "mysql_clear_password";
+const SHA256: &str = "sha256_password";
+const ED25519: &str = "client_ed25519";
+const PARSEC: &str = "parsec";
+const CLEAR: &str = "mysql_clear_password";
+/// The plugins that we speak, for messages.
+const SPOKEN: &str =
+    "caching_sha2_password, mysql_native_password, sha256_password, ed25519, parsec and mysql_clear_password";
 
-/// The first answer to a plugin's challenge.
-///
-/// # Errors
-/// A sentence saying why not: an unknown plugin, or one that would show the password to everybody on the way.
-pub(crate) fn respond(plugin: &str, nonce: &[u8], password: &[u8], tls: bool) -> Result<Vec<u8>, String> {
-    match plugin {
-        CACHING_SHA2 => {
-            let nonce: &[u8; 20] = nonce.first_chunk().ok_or("the server's challenge is too short")?;
-            Ok(scramble_sha256(nonce, password).map(|hash| hash.to_vec()).unwrap_or_default())
+/// `caching_sha2_password`: the server had the password's hash in its cache; OK follows.
+const FAST: u8 = 3;
+/// `caching_sha2_password`: it hadn't, and wants the password itself.
+const FULL: u8 = 4;
+/// Requests for the server's RSA key.
+const CACHING_SHA2_KEY: u8 = 2;
+const SHA256_KEY: u8 = 1;
+
+/// Why we don't log in, and what to do about it.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) what: String,
+    pub(crate) repair: &'static str,
+}
+
+const OTHER_PLUGIN: &str = "give the account a plugin that is supported: ALTER USER ... IDENTIFIED WITH caching_sha2_password BY \
+                            '...' (MariaDB: IDENTIFIED VIA ed25519 USING PASSWORD('...'))";
+const ENCRYPT: &str = "set `source.tls.mode` to `require` or stricter";
+const DAMAGED: &str = "check that `source.port` is the server's";
+
+fn refused(what: impl Into<String>, repair: &'static str) -> Refused {
+    Refused { what: what.into(), repair }
+}
+
+/// What may be told to whom.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trust<'a> {
+    /// Nobody else can read the connection: TLS, or a Unix socket.
+    pub(crate) private: bool,
+    /// `mysql_clear_password` may be answered.
+    pub(crate) cleartext: bool,
+    /// The server's RSA key (PEM), if it is known beforehand.
+    pub(crate) key: Option<&'a [u8]>,
+}
+
+/// What the plugin waits for.
+enum State {
+    /// Nothing: what comes is the server's verdict.
+    Done,
+    /// `caching_sha2_password`: whether the hash is known.
+    CachingSha2,
+    /// The RSA key that we asked for.
+    Key,
+    /// `parsec`: the salt.
+    Salt(Parsec),
+}
+
+/// One login: challenges in, answers out.
+pub(crate) struct Exchange<'a> {
+    password: &'a [u8],
+    trust: Trust<'a>,
+    nonce: Vec<u8>,
+    state: State,
+}
+
+impl<'a> Exchange<'a> {
+    pub(crate) fn new(password: &'a [u8], trust: Trust<'a>) -> Self {
+        Self { password, trust, nonce: Vec::new(), state: State::Done }
+    }
+
+    /// The answer to a plugin's first challenge.
+    pub(crate) fn begin(&mut self, plugin: &str, challenge: &[u8]) -> Result<Vec<u8>, Refused> {
+        self.state = State::Done;
+        self.nonce = challenge.get(..20).unwrap_or(challenge).to_vec();
+        match plugin {
+            CACHING_SHA2 => {
+                self.state = State::CachingSha2;
+                Ok(scramble_sha256(nonce::<20>(challenge)?, self.password)
+                    .map(|hash| hash.to_vec())
+                    .unwrap_or_default())
+            }
+            NATIVE => Ok(scramble_native(nonce::<20>(challenge)?, self.password)
+                .map(|hash| hash.to_vec())
+                .unwrap_or_default()),
+            // no password: the NUL alone
+            SHA256 if self.password.is_empty() => Ok(vec![0]),
+            SHA256 => {
+                nonce::<20>(challenge)?;
+                self.in_person(SHA256_KEY)
+            }
+            ED25519 => self.challenged(&mut ClientEd25519::default(), nonce::<32>(challenge)?, ED25519),
+            PARSEC => {
+                let mut parsec = Parsec::default();
+                let answer = self.challenged(&mut parsec, nonce::<32>(challenge)?, PARSEC)?;
+                self.state = State::Salt(parsec);
+                Ok(answer)
+            }
+            CLEAR if !self.trust.private => Err(refused(
+                "the server asks for the password in clear (mysql_clear_password) on a connection without TLS",
+                "set `source.tls.mode` to `verify-ca` or `verify-full`, and `source.cleartext_password: true` if the server is to have the \
+                 password itself",
+            )),
+            CLEAR if !self.trust.cleartext => Err(refused(
+                "the server asks for the password in clear (mysql_clear_password)",
+                "set `source.cleartext_password: true` if it is to have it, as for PAM and LDAP",
+            )),
+            CLEAR => Ok(with_nul(self.password)),
+            other => Err(refused(
+                format!("the account uses the authentication plugin `{}`; supported are {SPOKEN}", shown(other)),
+                OTHER_PLUGIN,
+            )),
         }
-        NATIVE => {
-            let nonce: &[u8; 20] = nonce.first_chunk().ok_or("the server's challenge is too short")?;
-            Ok(scramble_native(nonce, password).map(|hash| hash.to_vec()).unwrap_or_default())
+    }
+
+    /// The answer to what a plugin sends next; none if the server goes on by itself.
+    pub(crate) fn more(&mut self, data: &[u8]) -> Result<Option<Vec<u8>>, Refused> {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::CachingSha2 => match data {
+                [FAST] => Ok(None),
+                [FULL] => self.in_person(CACHING_SHA2_KEY).map(Some),
+                _ => Err(out_of_order()),
+            },
+            State::Key => self.encrypted(data).map(Some),
+            State::Salt(mut parsec) => self.challenged(&mut parsec, data, PARSEC).map(Some),
+            State::Done => Err(out_of_order()),
         }
-        ED25519 => {
-            let answer = ClientEd25519::default()
-                .run(PasswordOnly(password), nonce)
-                .map_err(|error| format!("client_ed25519: {error}"))?;
-            Ok(answer.data().map(<[u8]>::to_vec).unwrap_or_default())
+    }
+
+    /// The password itself: as it is where nobody listens, else for the server's RSA key, which is asked for if need be.
+    fn in_person(&mut self, request: u8) -> Result<Vec<u8>, Refused> {
+        match self.trust.key {
+            _ if self.trust.private => Ok(with_nul(self.password)),
+            Some(key) => self.encrypted(key),
+            None => {
+                self.state = State::Key;
+                Ok(vec![request])
+            }
         }
-        CLEAR if tls => Ok(with_nul(password)),
-        CLEAR => Err("the server asks for the password in clear text (mysql_clear_password) on a connection without \
-                      TLS; refused"
-            .to_owned()),
-        other => Err(format!(
-            "the account uses the authentication plugin `{other}`; supported are {CACHING_SHA2}, {NATIVE}, {ED25519}"
-        )),
+    }
+
+    /// The password for an RSA key (PEM), masked with the nonce as the protocol wants it.
+    fn encrypted(&self, pem: &[u8]) -> Result<Vec<u8>, Refused> {
+        let masked = with_nul(self.password);
+        let masked: Vec<u8> = masked.iter().zip(self.nonce.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+        // mysql_common documents that it panics on a bad key; the key comes from the network.
+        match catch_unwind(AssertUnwindSafe(|| mysql_common::crypto::encrypt(&masked, pem))) {
+            Ok(Ok(sealed)) => Ok(sealed),
+            Ok(Err(error)) => Err(refused(format!("the server's RSA key: {error}"), ENCRYPT)),
+            Err(_) => Err(refused("the server's RSA key is malformed", ENCRYPT)),
+        }
+    }
+
+    /// One step of a plugin of mysql_common.
+    fn challenged(
+        &self,
+        plugin: &mut impl ChallengeResponsePlugin,
+        challenge: &[u8],
+        name: &str,
+    ) -> Result<Vec<u8>, Refused> {
+        let answer = plugin.run(PasswordOnly(self.password), challenge);
+        let answer = answer.map_err(|error| refused(format!("{name}: {error}"), DAMAGED))?;
+        Ok(answer.data().map(<[u8]>::to_vec).unwrap_or_default())
     }
 }
 
-/// The password for the server's RSA key (PEM), masked with the nonce as the protocol wants it.
-pub(crate) fn encrypt(password: &[u8], nonce: &[u8], pem: &[u8]) -> Result<Vec<u8>, String> {
-    let masked: Vec<u8> = with_nul(password).iter().zip(nonce.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
-    // mysql_common documents that it panics on a bad key; the key comes from the network.
-    match catch_unwind(AssertUnwindSafe(|| mysql_common::crypto::encrypt(&masked, pem))) {
-        Ok(Ok(sealed)) => Ok(sealed),
-        Ok(Err(error)) => Err(format!("the server's RSA key: {error}")),
-        Err(_) => Err("the server's RSA key is malformed".to_owned()),
-    }
+fn out_of_order() -> Refused {
+    refused("the server's challenge doesn't follow the authentication plugin's order", DAMAGED)
 }
 
-/// The password as plugins send it over TLS.
-pub(crate) fn with_nul(password: &[u8]) -> Vec<u8> {
+/// The first bytes of a challenge; what may follow is a NUL.
+fn nonce<const N: usize>(challenge: &[u8]) -> Result<&[u8; N], Refused> {
+    challenge.first_chunk().ok_or_else(|| refused("the server's challenge is too short", DAMAGED))
+}
+
+/// A name from the network, fit for a message.
+pub(crate) fn shown(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(64).collect()
+}
+
+/// The password as it is sent where nobody listens.
+fn with_nul(password: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(password.len() + 1);
     out.extend_from_slice(password);
     out.push(0);
@@ -85,25 +227,4 @@ impl Context for PasswordOnly<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn clear_text_is_refused_without_tls() {
-        assert!(respond(CLEAR, &[], b"secret", false).unwrap_err().contains("refused"));
-        assert_eq!(respond(CLEAR, &[], b"secret", true).unwrap(), b"secret\0");
-    }
-
-    #[test]
-    fn an_unknown_plugin_is_named() {
-        assert!(respond("authentication_kerberos_client", &[0; 20], b"x", true).unwrap_err().contains("kerberos"));
-        assert!(respond(NATIVE, &[0; 3], b"x", true).is_err());
-    }
-
-    #[test]
-    fn a_malformed_key_is_an_error() {
-        assert!(encrypt(b"secret", &[1; 20], b"not a key").is_err());
-        assert!(encrypt(b"secret", &[1; 20], b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n").is_err());
-    }
-}
+mod tests;

@@ -2,11 +2,13 @@
 //!
 //! <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_packets.html>
 
+use super::compress::Compression;
 use crate::cursor::{Cursor, Short};
 use crate::error::ServerError;
 
 const CLIENT_LONG_PASSWORD: u32 = 1;
 const CLIENT_LONG_FLAG: u32 = 4;
+const CLIENT_COMPRESS: u32 = 0x20;
 const CLIENT_PROTOCOL_41: u32 = 0x200;
 pub(crate) const CLIENT_SSL: u32 = 0x800;
 const CLIENT_TRANSACTIONS: u32 = 0x2000;
@@ -14,6 +16,14 @@ const CLIENT_SECURE_CONNECTION: u32 = 0x8000;
 const CLIENT_PLUGIN_AUTH: u32 = 0x8_0000;
 const CLIENT_CONNECT_ATTRS: u32 = 0x10_0000;
 const CLIENT_PLUGIN_AUTH_LENENC: u32 = 0x20_0000;
+const CLIENT_ZSTD_COMPRESSION: u32 = 0x400_0000;
+/// We don't do it; a server that knows that we know of it names the second factor's plugin.
+const CLIENT_MULTI_FACTOR: u32 = 0x1000_0000;
+
+/// The largest packet that we take: the servers' own limit.
+const MAX_PACKET: u32 = 1 << 30;
+/// The server's effort when it compresses by zstd: its own default.
+const ZSTD_LEVEL: u8 = 3;
 
 /// utf8mb4_general_ci: known to every version of both servers.
 const COLLATION: u8 = 45;
@@ -55,29 +65,47 @@ impl Greeting {
     }
 }
 
-/// The capabilities that we ask for.
-pub(crate) fn capabilities(server: u32, tls: bool) -> u32 {
-    let base = CLIENT_LONG_PASSWORD
-        | CLIENT_LONG_FLAG
-        | CLIENT_PROTOCOL_41
-        | CLIENT_TRANSACTIONS
-        | CLIENT_SECURE_CONNECTION
-        | CLIENT_PLUGIN_AUTH;
-    let optional = (CLIENT_CONNECT_ATTRS | CLIENT_PLUGIN_AUTH_LENENC) & server;
-    base | optional | if tls { CLIENT_SSL } else { 0 }
+/// The server's capability that a kind of compression needs.
+fn compressing(compression: Compression) -> u32 {
+    match compression {
+        Compression::None => 0,
+        Compression::Zlib => CLIENT_COMPRESS,
+        Compression::Zstd => CLIENT_ZSTD_COMPRESSION,
+    }
+}
+
+impl Greeting {
+    /// Whether the server compresses so.
+    pub(crate) fn offers(&self, compression: Compression) -> bool {
+        let needed = compressing(compression);
+        self.capabilities & needed == needed
+    }
+
+    /// The capabilities that we ask for.
+    pub(crate) fn ours(&self, tls: bool, compression: Compression) -> u32 {
+        let base = CLIENT_LONG_PASSWORD
+            | CLIENT_LONG_FLAG
+            | CLIENT_PROTOCOL_41
+            | CLIENT_TRANSACTIONS
+            | CLIENT_SECURE_CONNECTION
+            | CLIENT_PLUGIN_AUTH;
+        let optional =
+            CLIENT_CONNECT_ATTRS | CLIENT_PLUGIN_AUTH_LENENC | CLIENT_MULTI_FACTOR | compressing(compression);
+        base | (optional & self.capabilities) | if tls { CLIENT_SSL } else { 0 }
+    }
 }
 
 /// The first part of the answer; alone it asks for TLS.
 pub(crate) fn ssl_request(capabilities: u32) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     out.extend_from_slice(&capabilities.to_le_bytes());
-    out.extend_from_slice(&(1_u32 << 24).to_le_bytes());
+    out.extend_from_slice(&MAX_PACKET.to_le_bytes());
     out.push(COLLATION);
     out.extend_from_slice(&[0; 23]);
     out
 }
 
-/// The whole answer. `name` shows in `performance_schema.session_connect_attrs`.
+/// The whole answer. `name` is the source's, for `performance_schema.session_connect_attrs`.
 pub(crate) fn response(capabilities: u32, user: &str, auth: &[u8], plugin: &str, name: &str) -> Vec<u8> {
     let mut out = ssl_request(capabilities);
     out.extend_from_slice(user.as_bytes());
@@ -89,18 +117,30 @@ pub(crate) fn response(capabilities: u32, user: &str, auth: &[u8], plugin: &str,
     out.extend_from_slice(plugin.as_bytes());
     out.push(0);
     if capabilities & CLIENT_CONNECT_ATTRS != 0 {
+        let pid = std::process::id().to_string();
         let mut attributes = Vec::new();
-        for text in ["program_name", "rowcast", "rowcast_source", name.get(..64).unwrap_or(name)] {
-            let text = text.get(..64).unwrap_or("");
-            attributes.push(text.len() as u8);
-            attributes.extend_from_slice(text.as_bytes());
+        for (key, value) in [
+            ("program_name", "rowcast"),
+            ("_client_version", env!("CARGO_PKG_VERSION")),
+            ("_pid", pid.as_str()),
+            ("rowcast_source", name),
+        ] {
+            for text in [key, value] {
+                let end = (0..=text.len().min(64)).rev().find(|end| text.is_char_boundary(*end));
+                let text = end.and_then(|end| text.get(..end)).unwrap_or("");
+                attributes.push(text.len() as u8);
+                attributes.extend_from_slice(text.as_bytes());
+            }
         }
-        // Four texts of at most 64 bytes, two of them ours and short: one length byte is enough.
+        // Texts of at most 64 bytes, all but one ours and short: one length byte is enough.
         if attributes.len() > 250 {
             attributes.clear();
         }
         out.push(attributes.len() as u8);
         out.extend_from_slice(&attributes);
+    }
+    if capabilities & CLIENT_ZSTD_COMPRESSION != 0 {
+        out.push(ZSTD_LEVEL);
     }
     out
 }

@@ -1,13 +1,15 @@
 //! Packets: a 3-byte length, a sequence number, a payload; payloads of 0xffffff bytes go on in the next packet.
 //!
 //! Guarantees: sequence numbers are checked, payloads are bounded, memory grows only with bytes that have arrived.
-//! Reading is cancel-safe: what has arrived stays in the buffer.
+//! Reading is cancel-safe: what has arrived stays in the buffer. Whether the connection is compressed shows nowhere else.
 
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use rowcast_net::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::compress::{Compression, Frames};
 
 /// A payload of this length goes on in the next packet.
 pub(crate) const MAX_PAYLOAD: usize = 0x00ff_ffff;
@@ -17,6 +19,8 @@ pub(crate) const MAX_LOGICAL: usize = 1 << 30;
 pub(crate) const HEADER: usize = 4;
 /// Bytes that a read asks for.
 const READ_SIZE: usize = 256 * 1024;
+/// A server that takes nothing for so long is taken for dead. What we send is small.
+const WRITE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The transport failed, or the peer doesn't speak the protocol.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub(crate) enum WireError {
     Io(String),
     /// Nothing came in time.
     Silent(Duration),
+    /// Nothing was taken in time.
+    Deaf(Duration),
     /// The bytes aren't packets.
     Malformed(String),
 }
@@ -37,6 +43,7 @@ impl std::fmt::Display for WireError {
             WireError::Closed => f.write_str("the server closed the connection"),
             WireError::Io(what) => write!(f, "connection lost: {what}"),
             WireError::Silent(limit) => write!(f, "the server sent nothing for {limit:?}"),
+            WireError::Deaf(limit) => write!(f, "the server took nothing for {limit:?}"),
             WireError::Malformed(what) => f.write_str(what),
         }
     }
@@ -75,20 +82,38 @@ pub(crate) struct Wire {
     pub(crate) buf: BytesMut,
     /// The sequence number that the next packet must have.
     pub(crate) sequence: u8,
+    /// The frames of a compressed connection.
+    frames: Option<Frames>,
 }
 
 impl Wire {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, buf: BytesMut::new(), sequence: 0 }
+        Self { stream, buf: BytesMut::new(), sequence: 0, frames: None }
     }
 
-    /// Reads what is there, at least one byte; the number of bytes.
+    /// From now on both sides send frames: right after the login.
+    pub(crate) fn compress(&mut self, compression: Compression) -> Result<(), WireError> {
+        self.frames = Frames::new(compression)?;
+        Ok(())
+    }
+
+    /// Reads what is there, at least one byte, or opens one compressed frame; the number of bytes that came.
     pub(crate) async fn fill(&mut self, limit: Duration) -> Result<usize, WireError> {
+        let raw = match &mut self.frames {
+            None => &mut self.buf,
+            Some(frames) => {
+                let before = self.buf.len();
+                if frames.open(&mut self.buf)? {
+                    return Ok(self.buf.len() - before);
+                }
+                &mut frames.raw
+            }
+        };
         // One large allocation serves many reads; a packet that is larger than what is left makes it grow.
-        if self.buf.capacity() - self.buf.len() < READ_SIZE / 8 {
-            self.buf.reserve(READ_SIZE);
+        if raw.capacity() - raw.len() < READ_SIZE / 8 {
+            raw.reserve(READ_SIZE);
         }
-        match tokio::time::timeout(limit, self.stream.read_buf(&mut self.buf)).await {
+        match tokio::time::timeout(limit, self.stream.read_buf(raw)).await {
             Ok(Ok(0)) => Err(WireError::Closed),
             Ok(Ok(count)) => Ok(count),
             Ok(Err(error)) => Err(error.into()),
@@ -96,9 +121,14 @@ impl Wire {
         }
     }
 
+    /// Whether the packet with this header is the one that is due.
+    pub(crate) fn is_due(&self, header: Header) -> bool {
+        self.frames.is_some() || header.sequence == self.sequence
+    }
+
     /// Checks the sequence number of the packet in front and counts it.
     pub(crate) fn check_sequence(&mut self, header: Header) -> Result<(), WireError> {
-        if header.sequence != self.sequence {
+        if !self.is_due(header) {
             return Err(WireError::Malformed(format!(
                 "packet number {} where {} was due",
                 header.sequence, self.sequence
@@ -154,13 +184,27 @@ impl Wire {
                 break;
             }
         }
-        self.stream.write_all(&out).await?;
-        Ok(self.stream.flush().await?)
+        if let Some(frames) = &mut self.frames {
+            let mut framed = Vec::with_capacity(out.len() + 16);
+            frames.pack(&out, &mut framed);
+            out = framed;
+        }
+        let sent = async {
+            self.stream.write_all(&out).await?;
+            self.stream.flush().await
+        };
+        match tokio::time::timeout(WRITE_LIMIT, sent).await {
+            Ok(sent) => Ok(sent?),
+            Err(_) => Err(WireError::Deaf(WRITE_LIMIT)),
+        }
     }
 
     /// Starts a new exchange with a command.
     pub(crate) async fn command(&mut self, payload: &[u8]) -> Result<(), WireError> {
         self.sequence = 0;
+        if let Some(frames) = &mut self.frames {
+            frames.number = 0;
+        }
         self.write(payload).await
     }
 }

@@ -1,148 +1,97 @@
 //! Character sets: from a column's bytes to UTF-8, or an error; never a replacement character.
 //!
-//! MySQL's names aren't the web's: `latin1` is cp1252 with the five holes filled by C1 controls, which is what the
-//! encoding standard calls windows-1252 too. A set is in the list only where this gives what the server's
-//! CONVERT gives (`examples/dump.rs --compare` compares them on a live server); others are refused by name.
-//! Bytes that mean nothing to the server (it shows `?`) are what the encoding standard says, if it says anything.
+//! What bytes mean is what the server says that they mean (its `CONVERT(.. USING utf8mb4)`), in tables that a script has asked a
+//! server for (`scripts/mysql-charsets.sh`): the servers' sets aren't those of the web that bear the same names, nor quite those of
+//! other libraries. `tests/mysql/charsets.rs` compares every byte and every sequence with both servers. Bytes that mean nothing to
+//! the server (it shows `?` for them) are an error here.
+
+mod table;
 
 use std::str;
 
 use bumpalo::Bump;
 use bumpalo::collections::String as Text;
-use encoding_rs::Encoding;
-
-/// Where MySQL 9.7 decodes otherwise than the encoding standard.
-const CP866: &[(u8, Option<char>)] = &[(0xfc, Some('ⁿ')), (0xfd, Some('²'))];
-const GREEK: &[(u8, Option<char>)] = &[(0xa1, Some('ʽ')), (0xa2, Some('ʼ')), (0xa4, None), (0xa5, None), (0xaa, None)];
-const HEBREW: &[(u8, Option<char>)] = &[(0xaf, Some('‾'))];
-const KOI8U: &[(u8, Option<char>)] = &[(0x95, Some('•')), (0xae, Some('╝')), (0xbe, Some('╬'))];
-const TIS620: &[(u8, Option<char>)] = &[
-    (0x80, Some('\u{80}')),
-    (0x85, Some('\u{85}')),
-    (0x91, Some('\u{91}')),
-    (0x92, Some('\u{92}')),
-    (0x93, Some('\u{93}')),
-    (0x94, Some('\u{94}')),
-    (0x95, Some('\u{95}')),
-    (0x96, Some('\u{96}')),
-    (0x97, Some('\u{97}')),
-    (0xa0, None),
-];
+use table::Table;
 
 /// How a column's bytes become text.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Charset {
     Binary,
-    /// utf8mb4, utf8mb3, and ascii, which is part of it.
+    /// utf8mb4 and utf8mb3.
     Utf8,
+    /// utf16 and utf16le.
     Utf16 {
         little_endian: bool,
     },
+    /// Two bytes each, without surrogates.
+    Ucs2,
     Utf32,
-    /// One that `encoding_rs` decodes.
-    Other(&'static Encoding),
-    /// One of single bytes that `encoding_rs` decodes with exceptions.
-    Except(&'static Encoding, &'static [(u8, Option<char>)]),
+    /// One that isn't a form of Unicode.
+    Table(&'static Table),
     /// One that isn't decoded; columns of it are an error when they are not NULL.
     Unsupported,
 }
 
 impl Charset {
     pub(crate) fn named(name: &str) -> Self {
-        Charset::Other(match name {
-            "binary" => return Charset::Binary,
-            "utf8mb4" | "utf8mb3" | "utf8" | "ascii" => return Charset::Utf8,
-            "ucs2" | "utf16" => return Charset::Utf16 { little_endian: false },
-            "utf16le" => return Charset::Utf16 { little_endian: true },
-            "utf32" => return Charset::Utf32,
-            "latin1" => encoding_rs::WINDOWS_1252,
-            "latin2" => encoding_rs::ISO_8859_2,
-            "cp1250" => encoding_rs::WINDOWS_1250,
-            "cp1251" => encoding_rs::WINDOWS_1251,
-            "cp1256" => encoding_rs::WINDOWS_1256,
-            "cp1257" => encoding_rs::WINDOWS_1257,
-            "cp866" => return Charset::Except(encoding_rs::IBM866, CP866),
-            "greek" => return Charset::Except(encoding_rs::ISO_8859_7, GREEK),
-            "hebrew" => return Charset::Except(encoding_rs::ISO_8859_8, HEBREW),
-            "koi8r" => encoding_rs::KOI8_R,
-            "koi8u" => return Charset::Except(encoding_rs::KOI8_U, KOI8U),
-            "latin7" => encoding_rs::ISO_8859_13,
-            "tis620" => return Charset::Except(encoding_rs::WINDOWS_874, TIS620),
-            "macroman" => encoding_rs::MACINTOSH,
-            "cp932" => encoding_rs::SHIFT_JIS,
-            "gbk" => encoding_rs::GBK,
-            _ => return Charset::Unsupported,
-        })
+        match name {
+            "binary" => Charset::Binary,
+            "utf8mb4" | "utf8mb3" | "utf8" => Charset::Utf8,
+            "utf16" => Charset::Utf16 { little_endian: false },
+            "utf16le" => Charset::Utf16 { little_endian: true },
+            "ucs2" => Charset::Ucs2,
+            "utf32" => Charset::Utf32,
+            other => Table::named(other).map_or(Charset::Unsupported, Charset::Table),
+        }
     }
 
-    /// The bytes as text: borrowed where they are UTF-8, else decoded into the arena. None if they can't be.
+    /// Bytes of a character at most, by which the server reckons the lengths that it logs.
+    pub(crate) fn width(name: &str) -> u16 {
+        match Self::named(name) {
+            Charset::Utf8 if name != "utf8mb4" => 3,
+            Charset::Utf8 | Charset::Utf16 { .. } | Charset::Utf32 => 4,
+            Charset::Ucs2 => 2,
+            Charset::Table(table) => table.width(),
+            Charset::Binary | Charset::Unsupported => 1,
+        }
+    }
+
+    /// The bytes as text: borrowed where they are UTF-8, else decoded into the arena, where they take three bytes for each at most.
+    /// None if they mean nothing.
     #[inline]
     pub(crate) fn decode<'a>(self, bytes: &'a [u8], arena: &'a Bump) -> Option<&'a str> {
         match self {
             Charset::Utf8 => str::from_utf8(bytes).ok(),
-            Charset::Other(encoding) => other(encoding, bytes, arena),
-            Charset::Except(encoding, exceptions) => except(encoding, exceptions, bytes, arena),
+            Charset::Table(table) => table.decode(bytes, arena),
             Charset::Utf16 { little_endian } => {
-                let (units, rest) = bytes.as_chunks::<2>();
-                if !rest.is_empty() {
-                    return None;
-                }
-                let units = units
+                let units = units::<2>(bytes)?
                     .iter()
                     .map(|unit| if little_endian { u16::from_le_bytes(*unit) } else { u16::from_be_bytes(*unit) });
-                let mut out = Text::with_capacity_in(bytes.len(), arena);
-                for character in char::decode_utf16(units) {
-                    out.push(character.ok()?);
-                }
-                Some(out.into_bump_str())
+                collected(char::decode_utf16(units).map(Result::ok), bytes, arena)
+            }
+            Charset::Ucs2 => {
+                let units = units::<2>(bytes)?.iter().map(|unit| char::from_u32(u16::from_be_bytes(*unit).into()));
+                collected(units, bytes, arena)
             }
             Charset::Utf32 => {
-                let (units, rest) = bytes.as_chunks::<4>();
-                if !rest.is_empty() {
-                    return None;
-                }
-                let mut out = Text::with_capacity_in(bytes.len(), arena);
-                for unit in units {
-                    out.push(char::from_u32(u32::from_be_bytes(*unit))?);
-                }
-                Some(out.into_bump_str())
+                let units = units::<4>(bytes)?.iter().map(|unit| char::from_u32(u32::from_be_bytes(*unit)));
+                collected(units, bytes, arena)
             }
             Charset::Binary | Charset::Unsupported => None,
         }
     }
 }
 
-fn other<'a>(encoding: &'static Encoding, bytes: &'a [u8], arena: &'a Bump) -> Option<&'a str> {
-    if bytes.is_ascii() {
-        return str::from_utf8(bytes).ok();
-    }
-    let mut decoder = encoding.new_decoder_without_bom_handling();
-    let capacity = decoder.max_utf8_buffer_length_without_replacement(bytes.len())?;
-    let space = arena.alloc_slice_fill_copy(capacity, 0_u8);
-    let (result, _, written) = decoder.decode_to_utf8_without_replacement(bytes, space, true);
-    match result {
-        encoding_rs::DecoderResult::InputEmpty => str::from_utf8(space.get(..written)?).ok(),
-        _ => None,
-    }
+/// The bytes in groups; none if some are left.
+fn units<const N: usize>(bytes: &[u8]) -> Option<&[[u8; N]]> {
+    let (units, rest) = bytes.as_chunks::<N>();
+    rest.is_empty().then_some(units)
 }
 
-/// Byte by byte where an exception occurs, else as a whole.
-fn except<'a>(
-    encoding: &'static Encoding,
-    exceptions: &[(u8, Option<char>)],
-    bytes: &'a [u8],
-    arena: &'a Bump,
-) -> Option<&'a str> {
-    let exception = |byte: &u8| exceptions.iter().find(|(differs, _)| differs == byte);
-    if !bytes.iter().any(|byte| exception(byte).is_some()) {
-        return other(encoding, bytes, arena);
-    }
-    let mut out = Text::with_capacity_in(bytes.len() * 3, arena);
-    for byte in bytes {
-        match exception(byte) {
-            Some((_, character)) => out.push((*character)?),
-            None => out.push_str(&encoding.decode_without_bom_handling_and_without_replacement(&[*byte])?),
-        }
+fn collected<'a>(characters: impl Iterator<Item = Option<char>>, bytes: &[u8], arena: &'a Bump) -> Option<&'a str> {
+    let mut out = Text::with_capacity_in(bytes.len(), arena);
+    for character in characters {
+        out.push(character?);
     }
     Some(out.into_bump_str())
 }
@@ -151,31 +100,64 @@ fn except<'a>(
 mod tests {
     use super::*;
 
-    #[test]
-    fn latin1_is_what_mysql_means_by_it() {
+    fn decoded(name: &str, bytes: &[u8]) -> Option<String> {
         let arena = Bump::new();
-        let latin1 = Charset::named("latin1");
-        assert_eq!(latin1.decode(b"\x80\x81\x9d\xe9", &arena), Some("\u{20ac}\u{81}\u{9d}\u{e9}"));
+        Charset::named(name).decode(bytes, &arena).map(str::to_owned)
+    }
+
+    #[test]
+    fn names_mean_what_the_server_means_by_them() {
+        for (name, bytes, expected) in [
+            ("latin1", &b"\x80\x81\x9d\xe9"[..], "\u{20ac}\u{81}\u{9d}\u{e9}"),
+            ("koi8u", b"\xa6\xa4", "іє"),
+            ("cp866", b"\xfc\x80a", "ⁿАa"),
+            ("swe7", b"sm|rg}s", "smörgås"),
+            ("armscii8", b"\xb2\xb3", "Աա"),
+            ("keybcs2", b"\x80\xd0", "Č╨"),
+            ("cp932", b"\x93\xfa\x96\x7b\x8c\xea\x87\x40", "日本語①"),
+            ("sjis", b"\\\xb1\x93\xfa", "\\ｱ日"),
+            ("ujis", b"\xc6\xfc\x8e\xb1\x8f\xb0\xa1x", "日ｱ丂x"),
+            ("eucjpms", b"\xad\xa1", "①"),
+            ("euckr", b"\xc7\xd1\x81\x41", "한갂"),
+            ("big5", b"\xa4\xa4\xa4\xe5", "中文"),
+            ("gb2312", b"\xba\xba", "汉"),
+            ("gbk", b"\xba\xba\x81\x40", "汉丂"),
+            ("gb18030", b"\xba\xba\x94\x39\xda\x33\x81\x30\x84\x36\xa8\xbc", "汉💩¥ḿ"),
+            ("utf16", b"\xd8\x3d\xde\x00", "😀"),
+            ("utf16le", b"a\x00", "a"),
+            ("utf32", b"\x00\x01\xf6\x00", "😀"),
+            ("ucs2", b"\x00a", "a"),
+            ("ascii", b"a\x7f", "a\x7f"),
+        ] {
+            assert_eq!(decoded(name, bytes).as_deref(), Some(expected), "{name}");
+        }
     }
 
     #[test]
     fn undecodable_bytes_are_never_replaced() {
-        let arena = Bump::new();
-        assert_eq!(Charset::named("utf8mb4").decode(b"\xff", &arena), None);
-        assert_eq!(Charset::named("gbk").decode(b"a\xff", &arena), None);
-        assert_eq!(Charset::named("utf16").decode(b"\xd8\x00", &arena), None);
-        assert_eq!(Charset::named("utf16").decode(b"\xd8", &arena), None);
-        assert_eq!(Charset::named("utf32").decode(b"\x00\x11\x00\x00", &arena), None);
-        assert_eq!(Charset::named("swe7"), Charset::Unsupported);
-        assert_eq!(Charset::named("cp866").decode(b"\xfc\x80a", &arena), Some("ⁿАa"));
-        assert_eq!(Charset::named("tis620").decode(b"\xa0", &arena), None);
-    }
-
-    #[test]
-    fn wide_sets_are_decoded_with_surrogates() {
-        let arena = Bump::new();
-        assert_eq!(Charset::named("utf16").decode(b"\xd8\x3d\xde\x00", &arena), Some("😀"));
-        assert_eq!(Charset::named("utf16le").decode(b"a\x00", &arena), Some("a"));
-        assert_eq!(Charset::named("utf32").decode(b"\x00\x01\xf6\x00", &arena), Some("😀"));
+        for (name, bytes) in [
+            ("utf8mb4", &b"\xff"[..]),
+            ("utf8mb3", b"\xed\xa0\xbd"),
+            ("gbk", b"a\xff"),
+            ("gbk", b"a\x81"),
+            ("gbk", b"\x81\x30"),
+            ("gb18030", b"\x81\x30\x81"),
+            ("gb18030", b"\x84\x31\xa5\x30"),
+            ("gb18030", b"\xe3\x32\x9a\x36"),
+            ("gb18030", b"\x80"),
+            ("ujis", b"\x8f\xb0"),
+            ("ujis", b"\x8f\xf4\xa1"),
+            ("utf16", b"\xd8\x00"),
+            ("utf16", b"\xd8"),
+            ("ucs2", b"\xd8\x3d\xde\x00"),
+            ("utf32", b"\x00\x11\x00\x00"),
+            ("utf32", b"\x00"),
+            ("cp1250", b"\x81"),
+            ("ascii", b"\xc3\xa9"),
+            ("swe7", b"\x7f"),
+        ] {
+            assert_eq!(decoded(name, bytes), None, "{name}");
+        }
+        assert_eq!(Charset::named("klingon"), Charset::Unsupported);
     }
 }

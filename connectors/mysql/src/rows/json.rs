@@ -11,6 +11,8 @@
 //! Guarantees: nesting is bounded by [`MAX_DEPTH`], and the text by a multiple of the binary form: offsets of damaged
 //! documents may point anywhere, also many times at the same member. No panic, whatever the bytes.
 
+pub(super) mod patch;
+
 use std::fmt::Write;
 
 use bumpalo::Bump;
@@ -27,19 +29,28 @@ const BASE64_LINE: usize = 19;
 /// An 8-bit control character becomes `\u001f`, a 3-byte entry of an array `-32768, `; nothing grows more.
 const GROWTH: usize = 16;
 
+/// Types of values whose bytes are a container's: objects and arrays, small and large, and `true`, `false` and `null`.
+const OBJECT: u8 = 0x00;
+const LARGE_OBJECT: u8 = 0x01;
+const ARRAY: u8 = 0x02;
+const LARGE_ARRAY: u8 = 0x03;
+const LITERAL: u8 = 0x04;
+
 /// The text of a document; none if the bytes aren't one.
 pub(crate) fn text<'a>(bytes: &[u8], arena: &'a Bump) -> Option<&'a str> {
-    let mut out = Writer {
-        out: Text::with_capacity_in(bytes.len().saturating_mul(2), arena),
-        limit: bytes.len().saturating_mul(GROWTH).saturating_add(1024),
-        arena,
-    };
+    let mut out = Writer::new(bytes.len(), arena);
+    let (kind, data) = root(bytes);
+    out.value(kind, data, 0).ok()?;
+    Some(out.out.into_bump_str())
+}
+
+/// Type and data of a document.
+fn root(bytes: &[u8]) -> (u8, &[u8]) {
     match bytes.split_first() {
         // `INSERT IGNORE` of NULL into a NOT NULL column stores nothing at all; the server reads it as null.
-        None => out.out.push_str("null"),
-        Some((kind, data)) => out.value(*kind, data, 0).ok()?,
+        None => (LITERAL, &[0]),
+        Some((kind, data)) => (*kind, data),
     }
-    Some(out.out.into_bump_str())
 }
 
 struct Writer<'a> {
@@ -48,18 +59,57 @@ struct Writer<'a> {
     arena: &'a Bump,
 }
 
-impl Writer<'_> {
+/// Members of an object or array: how many, and all bytes that their offsets may point into.
+fn container(data: &[u8], width: usize) -> Result<(usize, &[u8], Cursor<'_>), Short> {
+    let mut at = Cursor::new(data);
+    let count = at.uint(width)? as usize;
+    let size = at.uint(width)? as usize;
+    let all = data.get(..size).ok_or(Short)?;
+    let entries = Cursor::new(all.get(2 * width..).ok_or(Short)?);
+    // Each entry takes some bytes: a count beyond them is damage.
+    if count > entries.len() { Err(Short) } else { Ok((count, all, entries)) }
+}
+
+/// One key.
+fn key<'d>(keys: &mut Cursor<'_>, all: &'d [u8], width: usize) -> Result<&'d str, Short> {
+    let (offset, length) = (keys.uint(width)? as usize, usize::from(keys.u16()?));
+    let key = all.get(offset..).and_then(|rest| rest.get(..length)).ok_or(Short)?;
+    std::str::from_utf8(key).map_err(|_| Short)
+}
+
+/// One value entry: its type, then the value itself if it is small, else its offset. Type and data of the value.
+fn member<'d>(values: &mut Cursor<'d>, all: &'d [u8], width: usize) -> Result<(u8, &'d [u8]), Short> {
+    let kind = values.u8()?;
+    let entry = values.take(width)?;
+    let inlined = matches!(kind, 0x04..=0x06) || (width == 4 && matches!(kind, 0x07 | 0x08));
+    if inlined {
+        return Ok((kind, entry));
+    }
+    let offset = Cursor::new(entry).uint(width)? as usize;
+    Ok((kind, all.get(offset..).ok_or(Short)?))
+}
+
+impl<'a> Writer<'a> {
+    /// For a document of so many bytes.
+    fn new(size: usize, arena: &'a Bump) -> Self {
+        Self {
+            out: Text::with_capacity_in(size.saturating_mul(2), arena),
+            limit: size.saturating_mul(GROWTH).saturating_add(1024),
+            arena,
+        }
+    }
+
     fn value(&mut self, kind: u8, data: &[u8], depth: u32) -> Result<(), Short> {
         if depth > MAX_DEPTH || self.out.len() > self.limit {
             return Err(Short);
         }
         let mut at = Cursor::new(data);
         match kind {
-            0x00 => self.object(data, 2, depth)?,
-            0x01 => self.object(data, 4, depth)?,
-            0x02 => self.array(data, 2, depth)?,
-            0x03 => self.array(data, 4, depth)?,
-            0x04 => self.out.push_str(match at.u8()? {
+            OBJECT => self.object(data, 2, depth)?,
+            LARGE_OBJECT => self.object(data, 4, depth)?,
+            ARRAY => self.array(data, 2, depth)?,
+            LARGE_ARRAY => self.array(data, 4, depth)?,
+            LITERAL => self.out.push_str(match at.u8()? {
                 0 => "null",
                 1 => "true",
                 2 => "false",
@@ -91,19 +141,8 @@ impl Writer<'_> {
         write!(self.out, "{number}").map_err(|_| Short)
     }
 
-    /// Members of an object or array: how many, and all bytes that their offsets may point into.
-    fn container<'d>(data: &'d [u8], width: usize) -> Result<(usize, &'d [u8], Cursor<'d>), Short> {
-        let mut at = Cursor::new(data);
-        let count = at.uint(width)? as usize;
-        let size = at.uint(width)? as usize;
-        let all = data.get(..size).ok_or(Short)?;
-        let entries = Cursor::new(all.get(2 * width..).ok_or(Short)?);
-        // Each entry takes some bytes: a count beyond them is damage.
-        if count > entries.len() { Err(Short) } else { Ok((count, all, entries)) }
-    }
-
     fn object(&mut self, data: &[u8], width: usize, depth: u32) -> Result<(), Short> {
-        let (count, all, mut keys) = Self::container(data, width)?;
+        let (count, all, mut keys) = container(data, width)?;
         let mut values = keys;
         values.take(count.checked_mul(width + 2).ok_or(Short)?)?;
         self.out.push('{');
@@ -111,39 +150,27 @@ impl Writer<'_> {
             if index > 0 {
                 self.out.push_str(", ");
             }
-            let (offset, length) = (keys.uint(width)? as usize, usize::from(keys.u16()?));
-            let key = all.get(offset..).and_then(|rest| rest.get(..length)).ok_or(Short)?;
-            self.string(std::str::from_utf8(key).map_err(|_| Short)?);
+            self.string(key(&mut keys, all, width)?);
             self.out.push_str(": ");
-            self.member(&mut values, all, width, depth)?;
+            let (kind, data) = member(&mut values, all, width)?;
+            self.value(kind, data, depth + 1)?;
         }
         self.out.push('}');
         Ok(())
     }
 
     fn array(&mut self, data: &[u8], width: usize, depth: u32) -> Result<(), Short> {
-        let (count, all, mut values) = Self::container(data, width)?;
+        let (count, all, mut values) = container(data, width)?;
         self.out.push('[');
         for index in 0..count {
             if index > 0 {
                 self.out.push_str(", ");
             }
-            self.member(&mut values, all, width, depth)?;
+            let (kind, data) = member(&mut values, all, width)?;
+            self.value(kind, data, depth + 1)?;
         }
         self.out.push(']');
         Ok(())
-    }
-
-    /// One value entry: its type, then the value itself if it is small, else its offset.
-    fn member(&mut self, values: &mut Cursor<'_>, all: &[u8], width: usize, depth: u32) -> Result<(), Short> {
-        let kind = values.u8()?;
-        let entry = values.take(width)?;
-        let inlined = matches!(kind, 0x04..=0x06) || (width == 4 && matches!(kind, 0x07 | 0x08));
-        if inlined {
-            return self.value(kind, entry, depth + 1);
-        }
-        let offset = Cursor::new(entry).uint(width)? as usize;
-        self.value(kind, all.get(offset..).ok_or(Short)?, depth + 1)
     }
 
     /// Escapes as the server does (`double_quote` in sql-common/json_dom.cc).

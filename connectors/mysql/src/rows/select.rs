@@ -6,7 +6,7 @@
 //!
 //! Which columns there are and what they mean comes from the catalog, how wide they are from the result's own definitions;
 //! [`Plan::new`] refuses a result where the two don't fit. ENUM and SET are selected as their numbers ([`expression`]):
-//! their texts can't tell an invalid value from an empty label. Text is the column's own bytes, since our sessions have no
+//! their texts can't tell an invalid value from an empty label; with their text where the catalog's labels are in doubt. Text is the column's own bytes, since our sessions have no
 //! `character_set_results`. Damage is a [`DecodeError`] that names the column, never a panic.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -17,7 +17,10 @@ use bumpalo::collections::String as Text;
 use rowcast_core::{Date, DateTime, DecodeError, Image, RowDecoder, Time, Type, Value};
 
 use super::charset::Charset;
-use super::{Special, bits, enumerated, inet6, literal, other, set, undecodable};
+use super::kind::{Form, Special};
+use super::labels::Labels;
+use super::literal;
+use super::values::{bits, enumerated, geometry, inet6, other, set, undecodable, vector};
 use crate::binlog::table_map::{bit, wire};
 use crate::catalog::tables::CatalogColumn;
 use crate::connection::statement::ColumnDefinition;
@@ -29,20 +32,48 @@ const OLD_DECIMAL: u8 = 0;
 /// How the values of one column are read.
 #[derive(Debug, Clone, PartialEq)]
 enum Cell {
-    Int { width: u8, unsigned: bool },
+    Int {
+        width: u8,
+        unsigned: bool,
+    },
     Float,
     Double,
     Decimal,
     Date,
-    Time { digits: u8 },
-    DateTime { digits: u8 },
-    Instant { digits: u8 },
-    Bits { bits: u16 },
-    Enum { width: u8, labels: Vec<String> },
-    Set { width: u8, labels: Vec<String> },
-    Text { charset: Charset, name: String },
-    Json { charset: Charset, name: String },
+    Time {
+        digits: u8,
+    },
+    DateTime {
+        digits: u8,
+    },
+    Instant {
+        digits: u8,
+    },
+    Bits {
+        bits: u16,
+    },
+    Enum {
+        width: u8,
+        labels: Labels,
+    },
+    Set {
+        width: u8,
+        labels: Labels,
+    },
+    /// Number and labels of an ENUM or SET, `3:a,b`.
+    Labelled {
+        many: bool,
+        charset: Charset,
+        name: String,
+    },
+    Text {
+        charset: Charset,
+        name: String,
+        form: Form,
+    },
     Bytes,
+    Geometry,
+    Vector,
     Uuid,
     Inet4,
     Inet6,
@@ -51,6 +82,9 @@ enum Cell {
 /// What to select for a column, which is the quoted name of one.
 pub(crate) fn expression(column: &CatalogColumn, quoted: &str) -> String {
     match column.ty {
+        Type::Enum { .. } | Type::Set { .. } if !column.labels.are_certain() => {
+            format!("CONCAT(CAST({quoted} AS UNSIGNED), ':', CAST({quoted} AS BINARY))")
+        }
         Type::Enum { .. } | Type::Set { .. } => format!("CAST({quoted} AS UNSIGNED)"),
         _ => quoted.to_owned(),
     }
@@ -78,8 +112,13 @@ impl Cell {
         Some(match &column.ty {
             Type::Int { unsigned, .. } => Cell::Int { width: width(kind)?, unsigned: *unsigned },
             Type::Year => Cell::Int { width: width(kind)?, unsigned: true },
-            Type::Enum { labels } => Cell::Enum { width: width(kind)?, labels: labels.clone() },
-            Type::Set { labels } => Cell::Set { width: width(kind)?, labels: labels.clone() },
+            Type::Enum { .. } | Type::Set { .. } if string && !column.labels.are_certain() => Cell::Labelled {
+                many: matches!(column.ty, Type::Set { .. }),
+                charset: Charset::named(column.charset.as_deref().unwrap_or("binary")),
+                name: charset(),
+            },
+            Type::Enum { .. } => Cell::Enum { width: width(kind)?, labels: column.labels.clone() },
+            Type::Set { .. } => Cell::Set { width: width(kind)?, labels: column.labels.clone() },
             Type::Float if kind == wire::FLOAT => Cell::Float,
             Type::Double if kind == wire::DOUBLE => Cell::Double,
             Type::Date if matches!(kind, wire::DATE | wire::NEWDATE) => Cell::Date,
@@ -93,9 +132,18 @@ impl Cell {
             _ if !string => return None,
             Type::Decimal { .. } => Cell::Decimal,
             Type::Bits { length } => Cell::Bits { bits: u16::try_from((*length)?).ok()? },
-            Type::Json => Cell::Json { charset: Charset::named(&charset()), name: charset() },
-            Type::Text => Cell::Text { charset: Charset::named(&charset()), name: charset() },
+            Type::Json | Type::Text => Cell::Text {
+                charset: Charset::named(&charset()),
+                name: charset(),
+                form: match (&column.ty, column.special) {
+                    (Type::Text, _) => Form::Plain,
+                    (_, Special::JsonText) => Form::Json,
+                    _ => Form::Document,
+                },
+            },
             Type::Bytes => Cell::Bytes,
+            Type::Geometry => Cell::Geometry,
+            Type::Vector => Cell::Vector,
             Type::Uuid => Cell::Uuid,
             Type::Other if column.special == Special::Inet4 => Cell::Inet4,
             Type::Other if column.special == Special::Inet6 => Cell::Inet6,
@@ -138,13 +186,13 @@ impl Cell {
             Cell::Bits { bits: length } => bits(bytes, (*length).into(), arena),
             Cell::Enum { width, labels } => enumerated(at.uint((*width).into())?, labels)?,
             Cell::Set { width, labels } => set(at.uint((*width).into())?, labels, arena)?,
-            Cell::Text { charset, name } => {
-                Value::Text(charset.decode(bytes, arena).ok_or_else(|| undecodable(*charset, name))?)
-            }
-            Cell::Json { charset, name } => {
-                Value::Json(charset.decode(bytes, arena).ok_or_else(|| undecodable(*charset, name))?)
+            Cell::Labelled { many, charset, name } => labelled(bytes, *many, (*charset, name), arena)?,
+            Cell::Text { charset, name, form } => {
+                form.value(charset.decode(bytes, arena).ok_or_else(|| undecodable(*charset, name))?)?
             }
             Cell::Bytes => Value::Bytes(bytes),
+            Cell::Geometry => geometry(bytes)?,
+            Cell::Vector => vector(bytes, arena)?,
             Cell::Uuid => Value::Uuid(text(bytes).ok().and_then(rowcast_core::gtid::parse_uuid).ok_or(Short)?),
             Cell::Inet4 => other(text(bytes)?.parse::<Ipv4Addr>().map_err(|_| Short)?, arena),
             Cell::Inet6 => inet6(text(bytes)?.parse::<Ipv6Addr>().map_err(|_| Short)?.octets(), arena),
@@ -156,10 +204,46 @@ impl Cell {
             Cell::Enum { width, .. } | Cell::Set { width, .. } => {
                 Some(Cursor::new(bytes).uint((*width).into()).ok()?.to_string())
             }
-            Cell::Text { name, .. } => Some(literal::text(name, bytes)),
+            Cell::Labelled { .. } => numbered(bytes).ok().map(|(number, _)| number.to_string()),
+            Cell::Text { name, form: Form::Plain, .. } => Some(literal::text(name, bytes)),
+            Cell::Text { .. } => None,
             _ => literal::of(&self.value(bytes, &Bump::new()).ok()?),
         }
     }
+}
+
+/// Number and text of an ENUM or SET.
+fn numbered(bytes: &[u8]) -> Result<(u64, &[u8]), Short> {
+    let end = bytes.iter().position(|byte| *byte == b':').ok_or(Short)?;
+    let (number, text) = bytes.split_at_checked(end).ok_or(Short)?;
+    let number = str::from_utf8(number).ok().and_then(|number| number.parse().ok()).ok_or(Short)?;
+    Ok((number, text.get(1..).unwrap_or(&[])))
+}
+
+/// An ENUM or SET by its text, where the catalog's labels are in doubt. A SET's labels have no commas in them.
+fn labelled<'a>(
+    bytes: &'a [u8],
+    many: bool,
+    (charset, name): (Charset, &str),
+    arena: &'a Bump,
+) -> Result<Value<'a>, DecodeError> {
+    let (number, bytes) = numbered(bytes)?;
+    let decoder = if charset == Charset::Binary { Charset::Utf8 } else { charset };
+    let text = decoder.decode(bytes, arena).ok_or_else(|| undecodable(charset, name))?;
+    if !many {
+        return Ok(Value::Enum(if number == 0 { "" } else { text }));
+    }
+    let found = arena.alloc_slice_fill_copy(number.count_ones() as usize, "");
+    if number != 0 {
+        let mut labels = text.split(',');
+        for slot in found.iter_mut() {
+            *slot = labels.next().ok_or(Short)?;
+        }
+        if labels.next().is_some() {
+            return Err(Short.into());
+        }
+    }
+    Ok(Value::Set(found))
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Short> {

@@ -2,7 +2,8 @@
 //!
 //! The new forms (5.6) are big-endian with an offset that makes them sort as bytes, and a fraction of half as many
 //! bytes as digits (`sql-common/my_time.cc`). The old forms, kept by tables from before, are decimal digits in an
-//! integer. Zero parts stay zero: `0000-00-00` is a value that MySQL stores.
+//! integer; MariaDB had forms of its own for fractions before it took those of MySQL (5.3, and later with
+//! `mysql56_temporal_format=OFF`), which the binlog doesn't tell from those without. Zero parts stay zero: `0000-00-00` is a value that MySQL stores.
 
 use rowcast_core::{Date, DateTime, Time, Value};
 
@@ -95,30 +96,91 @@ fn time_of(negative: bool, hour: u64, minute: u64, second: u64, micros: u64, dig
     Ok(Time { micros: if negative { -total } else { total }, digits })
 }
 
-/// TIME before 5.6: HHMMSS as a signed number.
-pub(crate) fn old_time<'a>(raw: u32) -> Result<Value<'a>, Short> {
-    let signed = (raw << 8) as i32 >> 8;
-    let digits = u64::from(signed.unsigned_abs());
-    time_of(signed < 0, digits / 10_000, digits / 100 % 100, digits % 100, 0, 0).map(Value::Time)
+/// Bytes of an old TIME: three of digits, or MariaDB's with a fraction.
+pub(crate) fn old_time_size(digits: u8) -> u8 {
+    match digits {
+        0 => 3,
+        1 | 2 => 4,
+        3..=5 => 5,
+        _ => 6,
+    }
 }
 
-/// DATETIME before 5.6: YYYYMMDDHHMMSS as a number.
-pub(crate) fn old_datetime<'a>(raw: u64) -> Result<Value<'a>, Short> {
-    let (day, time) = (raw / 1_000_000, raw % 1_000_000);
-    if day > 99_991_231 {
+/// Bytes of an old DATETIME: eight of digits, or MariaDB's with a fraction.
+pub(crate) fn old_datetime_size(digits: u8) -> u8 {
+    match digits {
+        0 => 8,
+        1 | 2 => 6,
+        3..=5 => 7,
+        _ => 8,
+    }
+}
+
+/// Bytes of an old TIMESTAMP.
+pub(crate) fn old_timestamp_size(digits: u8) -> u8 {
+    4 + digits.div_ceil(2)
+}
+
+/// Units of the last digit in a second.
+fn units(digits: u8) -> u64 {
+    10_u64.pow(u32::from(digits.min(6)))
+}
+
+/// TIME before 5.6: HHMMSS as a signed number. MariaDB's with a fraction: units of the last digit since one second before the
+/// least time, big-endian.
+pub(crate) fn old_time<'a>(at: &mut Cursor<'_>, digits: u8) -> Result<Value<'a>, Short> {
+    const BEYOND: i64 = 838 * 3600 + 59 * 60 + 60;
+    if digits == 0 {
+        let signed = (at.u24()? << 8) as i32 >> 8;
+        let packed = u64::from(signed.unsigned_abs());
+        return time_of(signed < 0, packed / 10_000, packed / 100 % 100, packed % 100, 0, 0).map(Value::Time);
+    }
+    let units = units(digits) as i64;
+    let time = at.uint_be(usize::from(old_time_size(digits)))? as i64 - BEYOND * units;
+    if time.abs() >= BEYOND * units {
         return Err(Short);
     }
-    let date = Date { year: (day / 10_000) as i32, month: (day / 100 % 100) as u8, day: (day % 100) as u8 };
-    checked(date, time / 10_000, time / 100 % 100, time % 100, 0, 0).map(Value::DateTime)
+    Ok(Value::Time(Time { micros: time * (SECOND / units), digits }))
 }
 
-/// TIMESTAMP before 5.6: seconds.
-pub(crate) fn old_timestamp<'a>(seconds: u32) -> Value<'a> {
-    Value::Instant(if seconds == 0 {
-        DateTime { date: ZERO, micros: 0, digits: 0 }
+/// DATETIME before 5.6: YYYYMMDDHHMMSS as a number. MariaDB's with a fraction: months of 32 days, 13 to the year, in units of the
+/// last digit, big-endian.
+pub(crate) fn old_datetime<'a>(at: &mut Cursor<'_>, digits: u8) -> Result<Value<'a>, Short> {
+    if digits == 0 {
+        let raw = at.u64()?;
+        let (day, time) = (raw / 1_000_000, raw % 1_000_000);
+        if day > 99_991_231 {
+            return Err(Short);
+        }
+        let date = Date { year: (day / 10_000) as i32, month: (day / 100 % 100) as u8, day: (day % 100) as u8 };
+        return checked(date, time / 10_000, time / 100 % 100, time % 100, 0, 0).map(Value::DateTime);
+    }
+    let raw = at.uint_be(usize::from(old_datetime_size(digits)))?;
+    let (seconds, fraction) = (raw / units(digits), raw % units(digits));
+    let days = seconds / 86_400;
+    if days / 32 / 13 > 9999 {
+        return Err(Short);
+    }
+    let date = Date { year: (days / 32 / 13) as i32, month: (days / 32 % 13) as u8, day: (days % 32) as u8 };
+    let micros = fraction * (SECOND as u64 / units(digits));
+    checked(date, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60, micros, digits).map(Value::DateTime)
+}
+
+/// TIMESTAMP before 5.6: seconds. MariaDB's with a fraction: the seconds big-endian, then the fraction in units of the last digit.
+pub(crate) fn old_timestamp<'a>(at: &mut Cursor<'_>, digits: u8) -> Result<Value<'a>, Short> {
+    let (seconds, fraction) = match digits {
+        0 => (u64::from(at.u32()?), 0),
+        _ => (at.uint_be(4)?, at.uint_be(usize::from(digits.div_ceil(2)))?),
+    };
+    if fraction >= units(digits) {
+        return Err(Short);
+    }
+    let micros = fraction as i64 * (SECOND / units(digits) as i64);
+    Ok(Value::Instant(if seconds == 0 && micros == 0 {
+        DateTime { date: ZERO, micros: 0, digits }
     } else {
-        DateTime::from_unix_micros(i64::from(seconds) * SECOND, 0)
-    })
+        DateTime::from_unix_micros(seconds as i64 * SECOND + micros, digits)
+    }))
 }
 
 #[cfg(test)]
@@ -155,9 +217,50 @@ mod tests {
 
     #[test]
     fn old_forms_are_digits() {
-        assert_eq!(old_time(0xff_ffff).unwrap(), Value::Time(Time { micros: -SECOND, digits: 0 }));
-        assert!(old_datetime(20_261_122_113_236).is_ok());
-        assert!(old_datetime(20_261_322_113_236).is_err());
-        assert!(old_datetime(u64::MAX).is_err());
+        let time = |raw: [u8; 3]| old_time(&mut Cursor::new(&raw), 0);
+        let datetime = |raw: u64| old_datetime(&mut Cursor::new(&raw.to_le_bytes()), 0);
+        assert_eq!(time([0xff, 0xff, 0xff]).unwrap(), Value::Time(Time { micros: -SECOND, digits: 0 }));
+        assert!(datetime(20_261_122_113_236).is_ok());
+        assert!(datetime(20_261_322_113_236).is_err());
+        assert!(datetime(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn mariadbs_old_forms_with_fractions() {
+        // As MariaDB 10.11 writes -12:34:56.789012 and 2026-11-22 11:32:36.789012 with mysql56_temporal_format=OFF.
+        let time = -(12 * 3600 + 34 * 60 + 56) * SECOND;
+        for (digits, bytes, micros) in [
+            (1, &[0x01, 0xc5, 0xf6, 0xf9][..], -700_000),
+            (3, &[0x00, 0xb1, 0x54, 0x78, 0xeb], -789_000),
+            (6, &[0x02, 0xb4, 0xb1, 0xf8, 0x55, 0xec], -789_012),
+        ] {
+            let expected = Value::Time(Time { micros: time + micros, digits });
+            assert_eq!(bytes.len(), usize::from(old_time_size(digits)));
+            assert_eq!(old_time(&mut Cursor::new(bytes), digits).unwrap(), expected);
+        }
+        let date = Date { year: 2026, month: 11, day: 22 };
+        let noon = (11 * 3600 + 32 * 60 + 36) * SECOND as u64;
+        for (digits, bytes, stamp, micros) in [
+            (1, &[0x00, 0xa9, 0x9e, 0xf8, 0xc1, 0x4f][..], &[0x6b, 0x02, 0xd2, 0xd4, 0x07][..], 700_000),
+            (3, &[0x00, 0x42, 0x42, 0x19, 0x2b, 0x83, 0x35], &[0x6b, 0x02, 0xd2, 0xd4, 0x03, 0x15], 789_000),
+            (
+                6,
+                &[0x01, 0x02, 0xd2, 0x32, 0x51, 0xf8, 0x87, 0x14],
+                &[0x6b, 0x02, 0xd2, 0xd4, 0x0c, 0x0a, 0x14],
+                789_012,
+            ),
+        ] {
+            let expected = DateTime { date, micros: noon + micros, digits };
+            assert_eq!(old_datetime(&mut Cursor::new(bytes), digits).unwrap(), Value::DateTime(expected));
+            assert_eq!(old_timestamp(&mut Cursor::new(stamp), digits).unwrap(), Value::Instant(expected));
+        }
+        assert!(old_time(&mut Cursor::new(&[0xff; 6]), 6).is_err());
+        assert!(old_time(&mut Cursor::new(&[0; 6]), 6).is_err());
+        assert!(old_datetime(&mut Cursor::new(&[0xff; 8]), 6).is_err());
+        assert!(old_timestamp(&mut Cursor::new(&[0xff; 7]), 6).is_err());
+        assert_eq!(
+            old_datetime(&mut Cursor::new(&[0; 6]), 2).unwrap(),
+            Value::DateTime(DateTime { date: ZERO, micros: 0, digits: 2 })
+        );
     }
 }

@@ -6,8 +6,10 @@
 //! ```
 //!
 //! - A batch is what is there, up to [`BATCH_BYTES`]; its row bytes are the ones that were read.
-//! - An event of 16 MiB or more comes in several packets and is put together in a buffer of its own; a row event with
+//! - An event of 16 MiB or more comes in several packets and is put together in a buffer of its own (`large.rs`); a row event with
 //!   very many rows is spread over several batches that share its bytes.
+//! - Events that lie in others (compressed transactions, MariaDB's compressed events), and those that had to wait for their
+//!   transaction's end, make batches of their own (`enclosed.rs`): they are decompressed and read back only as batches are asked for.
 //! - While `next` isn't called nothing is read, and TCP holds the server back (its `net_write_timeout` is a day).
 //!   Heartbeats come three times per read time-out, so a silent server is a dead one.
 //! - Cancel-safe: an event is consumed only after everything that it needs has been awaited.
@@ -15,23 +17,39 @@
 
 pub(crate) mod assembler;
 mod draft;
+mod enclosed;
+mod inner;
+pub(crate) mod keep;
+mod large;
+pub(crate) mod passing;
+pub(crate) mod places;
+mod refuse;
+pub(crate) mod replay;
+pub(crate) mod spill;
+mod versions;
 
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
-use rowcast_core::{Batch, LogPosition, SourceError, SourceStream, TableName};
+use bytes::Bytes;
+use rowcast_core::{Batch, LogPosition, Pulse, SourceError, SourceStream, TableName};
 
 use crate::Options;
-use crate::binlog::request;
+use crate::binlog::{event, request};
 use crate::catalog::Catalog;
-use crate::connection::packet::{HEADER, Header, MAX_LOGICAL, MAX_PAYLOAD, Wire, WireError};
-use crate::connection::{Connection, handshake};
+use crate::connection::packet::{HEADER, Header, MAX_PAYLOAD, Wire, WireError};
+use crate::connection::{Connection, handshake, proxy};
 use crate::error::{ServerError, Where};
-use assembler::{Assembler, BATCH_EVENTS, Outcome, RowsCursor};
+use crate::replica;
+use crate::shared::Shared;
+use assembler::{Assembler, Outcome, RowsCursor};
 use draft::Draft;
+use inner::{Inner, Origin};
+use keep::Registry;
+use large::Large;
+use spill::Room;
 
 /// Bytes after which a batch is handed out.
-const BATCH_BYTES: usize = 256 * 1024;
+pub(crate) const BATCH_BYTES: usize = 256 * 1024;
 /// A read of less than this, soon after the last, is worth a pause: a busy server then fills the socket, and we make
 /// one call instead of many.
 const SHORT_READ: usize = 16 * 1024;
@@ -42,10 +60,12 @@ const PAUSE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct MysqlStream {
     wire: Wire,
+    pulse: Pulse,
     place: Where,
     catalog: Catalog,
     assembler: Assembler,
     read_timeout: Duration,
+    shared: Shared,
     /// When the last read was, and whether it was short.
     last_read: Option<(Instant, bool)>,
     /// An event of several packets in the making.
@@ -54,6 +74,11 @@ pub struct MysqlStream {
     whole: Option<Bytes>,
     /// A row event whose rows didn't fit into the last batch.
     rest: Option<(Bytes, RowsCursor)>,
+    /// Events that come before those of the socket, the last of them first: a transaction that was kept may end in a compressed one.
+    inner: Vec<Inner>,
+    /// The next packet holds an event to unpack.
+    unpack: bool,
+    room: Room,
     /// An error that waits until the events before it are handed out.
     failed: Option<Failure>,
 }
@@ -72,17 +97,11 @@ impl From<SourceError> for Failure {
     }
 }
 
-#[derive(Debug)]
-struct Large {
-    event: BytesMut,
-    /// Bytes of the current packet that are still to come.
-    missing: usize,
-    last: bool,
-}
-
 enum Step {
     Batch(Batch),
     Need(TableName),
+    /// There is more in memory.
+    Again,
     Read,
 }
 
@@ -95,43 +114,90 @@ impl MysqlStream {
         mut assembler: Assembler,
         options: &Options,
         start: &LogPosition,
+        pulse: Pulse,
+        (shared, room): (Shared, Room),
     ) -> Result<Self, SourceError> {
         const DOING: &str = "starting the binlog stream";
-        let Connection { mut wire, place, .. } = replica;
-        let lost = |error: WireError| place.transient(format_args!("{DOING}: {error}"));
-        wire.command(&request::register(options.server_id, &options.name)).await.map_err(lost)?;
+        let Connection { mut wire, place, version, .. } = replica;
+        let lost = |error: WireError| proxy::blamed(&version, place.transient(format_args!("{DOING}: {error}")));
+        wire.command(&request::register(options.server_id, &replica::host(&options.name))).await.map_err(lost)?;
         let answer = wire.read(options.read_timeout).await.map_err(lost)?;
         if answer.first() == Some(&0xff) {
-            return Err(place.server(crate::error::REGISTERING, &handshake::parse_error(&answer)));
+            let refused = place.server(crate::error::REGISTERING, &handshake::parse_error(&answer));
+            return Err(proxy::blamed(&version, refused));
         }
         let dump = match start {
             LogPosition::Gtid(set) => request::dump_gtid(options.server_id, set),
-            _ => request::dump_maria(options.server_id),
+            LogPosition::Binlog(at) => {
+                let byte = u32::try_from(at.place.byte).map_err(|_| place.definite("an offset beyond 4 GiB"))?;
+                request::dump_place(options.server_id, &at.place.file, byte)
+            }
+            _ => request::dump_maria(options.server_id, options.include_query),
         };
         wire.command(&dump).await.map_err(lost)?;
         assembler.set_charsets(catalog.charsets.clone());
         let mut stream = Self {
             wire,
+            pulse,
             place,
             catalog,
             assembler,
             read_timeout: options.read_timeout,
+            shared,
             last_read: None,
             large: None,
             whole: None,
             rest: None,
+            inner: Vec::new(),
+            unpack: false,
+            room,
             failed: None,
         };
         while Header::read(&stream.wire.buf).is_none_or(|header| stream.wire.buf.len() < HEADER + header.length) {
-            stream.fill().await?;
+            stream.fill().await.map_err(|error| proxy::blamed(&version, error))?;
         }
         let first = stream.wire.buf.get(HEADER..).unwrap_or(&[]);
         if first.first() == Some(&0xff) {
             let length = Header::read(&stream.wire.buf).map_or(0, |header| header.length);
             let error = handshake::parse_error(first.get(..length).unwrap_or(first));
-            return Err(stream.explain(DOING, Failure::Server(error)).await);
+            return Err(proxy::blamed(&version, stream.explain(DOING, Failure::Server(error)).await));
+        }
+        if stream.assembler.by_place() {
+            stream.first_file().await?;
         }
         Ok(stream)
+    }
+
+    /// Where the stream is.
+    pub(crate) fn position(&self) -> &LogPosition {
+        self.assembler.position()
+    }
+
+    /// Looks ahead at the two events that a stream begins with, which say which file is read and when it was begun: a position that is
+    /// a place means something only with that.
+    async fn first_file(&mut self) -> Result<(), SourceError> {
+        let mut at = 0;
+        loop {
+            let rest = self.wire.buf.get(at..).unwrap_or(&[]);
+            let Some(header) = Header::read(rest) else {
+                self.fill().await?;
+                continue;
+            };
+            let Some(payload) = rest.get(HEADER..HEADER + header.length) else {
+                self.fill().await?;
+                continue;
+            };
+            let event =
+                payload.get(1..).filter(|_| payload.first() == Some(&0)).and_then(|it| event::Header::parse(it).ok());
+            match event {
+                Some(event) if event.kind == event::kind::FORMAT_DESCRIPTION => {
+                    return self.assembler.first_file(event.timestamp);
+                }
+                Some(_) => at += HEADER + header.length,
+                // an error: `next` meets it again
+                None => return Ok(()),
+            }
+        }
     }
 
     /// The error for the operator; a gap's says what is lost.
@@ -148,8 +214,12 @@ impl MysqlStream {
 
     async fn fill(&mut self) -> Result<(), SourceError> {
         let count = self.wire.fill(self.read_timeout).await.map_err(|error| self.place.transient(error))?;
+        self.pulse.beat();
         self.last_read = Some((Instant::now(), count < SHORT_READ));
-        Ok(())
+        match self.shared.take_alarm() {
+            Some(why) => Err(self.place.transient(why)),
+            None => Ok(()),
+        }
     }
 
     /// Makes the next batch from what is in memory.
@@ -157,17 +227,17 @@ impl MysqlStream {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        let mut draft = Draft::new(self.assembler.open());
+        let mut draft = self.assembler.draft();
         if let Some((data, cursor)) = self.rest.take() {
             let more = self.assembler.rows(&data, cursor, &mut draft)?;
             self.rest = more.map(|cursor| (data.clone(), cursor));
-            if !draft.events.is_empty() {
-                return Ok(Step::Batch(draft.finish(data)));
-            }
-            draft = Draft::new(self.assembler.open());
+            return Ok(if draft.events.is_empty() { Step::Again } else { Step::Batch(draft.finish(data)) });
         }
-        if self.large.is_some() && !self.collect()? {
-            return Ok(Step::Read);
+        if !self.inner.is_empty() {
+            return self.enclosed(draft);
+        }
+        if self.large.is_some() {
+            return Ok(if self.collect()? { Step::Again } else { Step::Read });
         }
         if let Some(data) = self.whole.clone() {
             let outcome = match self.payload(&data)? {
@@ -176,22 +246,40 @@ impl MysqlStream {
             };
             match outcome {
                 Outcome::Need(name) => return Ok(Step::Need(name)),
-                Outcome::Done => {}
-                Outcome::More(cursor) => self.rest = Some((data.clone(), cursor)),
+                Outcome::Unpack => self.inner.push(self.unpacked(&data)?),
+                outcome => self.follow(outcome, &data)?,
             }
             self.whole = None;
-            return Ok(if draft.events.is_empty() { self.step()? } else { Step::Batch(draft.finish(data)) });
+            return Ok(if draft.events.is_empty() { Step::Again } else { Step::Batch(draft.finish(data)) });
+        }
+        if std::mem::take(&mut self.unpack) {
+            return self.unpack_packets();
         }
         self.packets(draft)
     }
 
+    /// What comes next after an event of `data`.
+    fn follow(&mut self, outcome: Outcome, data: &Bytes) -> Result<(), Failure> {
+        match outcome {
+            Outcome::Done | Outcome::Need(_) | Outcome::Unpack => {}
+            Outcome::More(cursor) => self.rest = Some((data.clone(), cursor)),
+            Outcome::Inner(inner) => self.inner.push(*inner),
+            Outcome::Payload(head, start) => {
+                let payload = std::io::Cursor::new(data.slice(start.min(data.len())..));
+                let read = head.read(payload).map_err(|error| self.assembler.payload_unreadable(&error.to_string()))?;
+                self.inner.push(Inner::new(Origin::Payload, read));
+            }
+        }
+        Ok(())
+    }
+
     /// Walks the whole packets in the buffer.
     fn packets(&mut self, mut draft: Draft) -> Result<Step, Failure> {
-        let (mut at, mut need, mut more) = (0, None, None);
-        while at < BATCH_BYTES && draft.events.len() < BATCH_EVENTS {
+        let (mut at, mut follows) = (0, None);
+        while at < BATCH_BYTES && !draft.is_full() {
             let Some(header) = Header::read(self.wire.buf.get(at..).unwrap_or(&[])) else { break };
             if header.length == MAX_PAYLOAD {
-                self.large = Some(Large { event: BytesMut::new(), missing: 0, last: false });
+                self.large = Some(Large::default());
                 break;
             }
             let (start, end) = (at + HEADER, at + HEADER + header.length);
@@ -199,7 +287,7 @@ impl MysqlStream {
             let known = draft.events.len();
             let outcome = match self.payload(payload) {
                 Err(error) => Err(error),
-                Ok(_) if header.sequence != self.wire.sequence => {
+                Ok(_) if !self.wire.is_due(header) => {
                     Err(self.place.protocol("packets of the binlog stream out of order").into())
                 }
                 Ok(None) => Ok(Outcome::Done),
@@ -214,32 +302,34 @@ impl MysqlStream {
                     self.failed = Some(error);
                     break;
                 }
-                Ok(Outcome::Need(name)) => {
-                    need = Some(name);
+                Ok(Outcome::Done) => {}
+                // the same event again
+                Ok(outcome @ (Outcome::Need(_) | Outcome::Unpack)) => {
+                    follows = Some(outcome);
                     break;
                 }
-                Ok(Outcome::More(cursor)) => more = Some(cursor),
-                Ok(Outcome::Done) => {}
+                Ok(outcome) => follows = Some(outcome),
             }
             self.wire.sequence = self.wire.sequence.wrapping_add(1);
             at = end;
-            if more.is_some() {
+            if follows.is_some() {
                 break;
             }
         }
         let data = self.wire.buf.split_to(at).freeze();
-        if let Some(cursor) = more {
-            self.rest = Some((data.clone(), cursor));
+        let mut step =
+            if at >= BATCH_BYTES || follows.is_some() || self.failed.is_some() { Step::Again } else { Step::Read };
+        if self.large.is_some() {
+            step = Step::Again;
         }
-        if !draft.events.is_empty() {
-            return Ok(Step::Batch(draft.finish(data)));
+        match follows {
+            // asked again behind a batch
+            Some(Outcome::Need(name)) => step = Step::Need(name),
+            Some(Outcome::Unpack) => self.unpack = true,
+            Some(outcome) => self.follow(outcome, &data)?,
+            None => {}
         }
-        match need {
-            Some(name) => Ok(Step::Need(name)),
-            // A full buffer without an event for us: there may be more whole packets.
-            None if at >= BATCH_BYTES => self.step(),
-            None => Ok(Step::Read),
-        }
+        Ok(if draft.events.is_empty() { step } else { Step::Batch(draft.finish(data)) })
     }
 
     /// Where in a packet's payload the event begins; none if there is none.
@@ -252,29 +342,19 @@ impl MysqlStream {
         }
     }
 
-    /// Moves bytes of a large event from the buffer; true when it is whole.
-    fn collect(&mut self) -> Result<bool, SourceError> {
-        let Some(large) = &mut self.large else { return Ok(false) };
+    /// Passes over the binlog until everything that is asked for was found, and ends the connection.
+    pub(crate) async fn gather(mut self) -> Result<Registry, SourceError> {
         loop {
-            if large.missing > 0 {
-                let part = self.wire.buf.split_to(large.missing.min(self.wire.buf.len()));
-                if part.is_empty() {
-                    return Ok(false);
+            if let Some(found) = self.assembler.passed() {
+                self.close().await;
+                return Ok(found);
+            }
+            match self.step() {
+                Ok(Step::Read) => self.fill().await?,
+                Ok(_) => {}
+                Err(failure) => {
+                    return Err(self.explain("reading the binlog for prepared XA transactions", failure).await);
                 }
-                large.missing -= part.len();
-                large.event.extend_from_slice(&part);
-            } else if large.last {
-                self.whole = self.large.take().map(|large| large.event.freeze());
-                return Ok(true);
-            } else {
-                let Some(header) = Header::read(&self.wire.buf) else { return Ok(false) };
-                self.wire.check_sequence(header).map_err(|error| self.place.transient(error))?;
-                self.wire.buf.advance(HEADER);
-                if large.event.len() + header.length > MAX_LOGICAL {
-                    return Err(self.place.definite("a binlog event of more than 1 GiB"));
-                }
-                large.missing = header.length;
-                large.last = header.length < MAX_PAYLOAD;
             }
         }
     }
@@ -290,6 +370,7 @@ impl SourceStream for MysqlStream {
             };
             match step {
                 Step::Batch(batch) => return Ok(batch),
+                Step::Again => {}
                 Step::Need(name) => {
                     let found = self.catalog.table(&name).await?;
                     self.assembler.answer(name, found);

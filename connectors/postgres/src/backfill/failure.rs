@@ -46,7 +46,7 @@ mod tests {
     fn read_error(code: &str) -> ReadError {
         let error =
             ServerError { code: code.to_owned(), message: "value \"secret\"".to_owned(), detail: None, hint: None };
-        explain(&error, &Target::new("h", 1, "d", "u"), "\"s\".\"t\"", "GRANT SELECT ON \"s\".\"t\" TO \"u\";")
+        explain(&error, &Target::new("h:1", "d", "u"), "\"s\".\"t\"", "GRANT SELECT ON \"s\".\"t\" TO \"u\";")
     }
 
     #[test]

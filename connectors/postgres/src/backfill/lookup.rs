@@ -145,7 +145,7 @@ pub(super) async fn look_up(catalog: &mut Catalog, lookup: &Lookup<'_>, target: 
         true => catalog.facts(&relation).await?,
         false => CatalogFacts::default(),
     };
-    let table = relation::table(lookup.database, &relation, &facts, &HashMap::new());
+    let table = relation::table(lookup.database, &relation, &facts, &HashMap::new(), lookup.version < 170_000);
     let key = table.key_columns().map(|column| KeyColumn {
         name: quote(&column.name),
         operator: operators.get(&column.name).cloned().flatten().map(|schema| quote(&schema)),
@@ -233,7 +233,8 @@ const DIGEST: &str = "\
             i.indkey), ';' ORDER BY x.oid) FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid \
             WHERE i.indrelid = c.oid AND i.indisunique), \
         (SELECT string_agg(to_jsonb(r)::text, ';' ORDER BY r.oid) FROM pg_publication_rel r \
-            JOIN pg_publication p ON p.oid = r.prpubid WHERE r.prrelid = c.oid AND p.pubname = {publication})), 0)::text \
+            JOIN pg_publication p ON p.oid = r.prpubid WHERE r.prrelid = c.oid AND p.pubname = {publication}), \
+        (SELECT to_jsonb(p)::text FROM pg_publication p WHERE p.pubname = {publication})), 0)::text \
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {oid})";
 
 /// Density and width are guesses by statistics; `relpages` is 0 where there are none.

@@ -234,7 +234,7 @@ impl Read {
         let next = Vec::with_capacity(rows.min(8192));
         let events = std::mem::replace(&mut self.events, next);
         let data = link.reader().split();
-        let batch = Batch { data, tables: vec![Arc::clone(&self.table)], open: None, events };
+        let batch = Batch { data, tables: vec![Arc::clone(&self.table)], events, ..Batch::default() };
         Ok(Piece { batch, rows: rows as u64, rest })
     }
 }

@@ -16,7 +16,7 @@ use crate::error::ServerError;
 use crate::replication::connection::{literal, quote};
 
 /// Marks a publication as ours.
-const COMMENT: &str = "created by rowcast, which keeps its tables as configured";
+pub(super) const COMMENT: &str = "created by rowcast, which keeps its tables as configured";
 
 const OPTIONS: &str = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true";
 
@@ -30,6 +30,7 @@ struct Publication {
     owned: bool,
     ours: bool,
     members: Names,
+    /// What is published of members that aren't published whole.
     narrowed: Vec<String>,
 }
 
@@ -57,15 +58,16 @@ pub(crate) async fn ensure(
     tables: &[CapturedTable],
     notes: &mut Vec<String>,
 ) -> Result<(), SourceError> {
-    let Some(found) = find(catalog, name).await? else {
+    let Some(mut found) = find(catalog, name).await? else {
+        if tables.is_empty() {
+            return Err(catalog
+                .target()
+                .definite(format!("publication {name} is not there, and neither is any table for it")));
+        }
         create(catalog, name, tables, true).await?;
         notes.push(format!("publication {name} was created for {}", plain(&names(tables))));
         return Ok(());
     };
-    let captured = names(tables);
-    let missing: Names =
-        if found.all_tables { Names::new() } else { captured.difference(&found.members).cloned().collect() };
-    let surplus: Names = found.members.difference(&captured).cloned().collect();
     let partitioned = tables.iter().any(|table| table.partitioned);
 
     if !found.complete || (partitioned && !found.via_root) {
@@ -73,11 +75,22 @@ pub(crate) async fn ensure(
         let what = "it does not publish all of insert, update, delete and truncate under the tables' own names";
         alter(catalog, name, &found, &statement, what).await?;
         notes.push(format!("publication {name} was set to publish all operations, partitions under their root"));
+        // its partitions were its members before
+        if let Some(now) = find(catalog, name).await? {
+            found = now;
+        }
     }
-    if found.ours && !found.all_tables && (!missing.is_empty() || !surplus.is_empty()) {
-        let statement = format!("ALTER PUBLICATION {} SET TABLE {};", quote(name), list(&captured));
-        alter(catalog, name, &found, &statement, "its tables are not those of the configuration").await?;
-    } else if !missing.is_empty() {
+    let captured = names(tables);
+    let missing: Names =
+        if found.all_tables { Names::new() } else { captured.difference(&found.members).cloned().collect() };
+    let surplus: Names = found.members.difference(&captured).cloned().collect();
+    // not SET TABLE, which would forget row filters and column lists that an operator gave it
+    if found.ours && !found.all_tables && !surplus.is_empty() {
+        let statement = format!("ALTER PUBLICATION {} DROP TABLE {};", quote(name), list(&surplus));
+        let what = format!("it has tables that are not captured: {}", plain(&surplus));
+        alter(catalog, name, &found, &statement, &what).await?;
+    }
+    if !missing.is_empty() {
         let statement = format!("ALTER PUBLICATION {} ADD TABLE {};", quote(name), list(&missing));
         alter(catalog, name, &found, &statement, &format!("it lacks {}", plain(&missing))).await?;
     }
@@ -88,8 +101,8 @@ pub(crate) async fn ensure(
         let done = if found.ours { "removed" } else { "has tables that are not captured:" };
         notes.push(format!("publication {name}: {done} {}", plain(&surplus)));
     }
-    for table in &found.narrowed {
-        notes.push(format!("publication {name} publishes only some rows of {table} (row filter)"));
+    for narrowed in &found.narrowed {
+        notes.push(format!("publication {name} publishes only {narrowed}"));
     }
     Ok(())
 }
@@ -111,7 +124,7 @@ pub(crate) async fn borrow(
     }
     // if we may not create one, a lasting one is what the operator can create for us
     create(catalog, own, tables, false).await.map_err(|error| match error.class() {
-        ErrorClass::Definite => error.repair(format!(
+        ErrorClass::Definite | ErrorClass::Gap => error.repair(format!(
             "as the tables' owner with CREATE on the database (or as a superuser): {}",
             create_statement(name, tables)
         )),
@@ -130,6 +143,12 @@ pub(crate) async fn drop(catalog: &mut Catalog, name: &str) {
     }
 }
 
+/// Whether a publication is ours; none if there is none.
+pub(super) async fn owner(catalog: &mut Catalog, name: &str) -> Result<Option<bool>, SourceError> {
+    let rows = catalog.query("looking at the publication", PUBLICATION, &[&name]).await?;
+    Ok(rows.first().map(|row| row.get::<_, Option<String>>(4).as_deref() == Some(COMMENT)))
+}
+
 async fn find(catalog: &mut Catalog, name: &str) -> Result<Option<Publication>, SourceError> {
     const DOING: &str = "looking at the publication";
     let rows = catalog.query(DOING, PUBLICATION, &[&name]).await?;
@@ -145,9 +164,13 @@ async fn find(catalog: &mut Catalog, name: &str) -> Result<Option<Publication>, 
         narrowed: Vec::new(),
     };
     for row in catalog.query(DOING, MEMBERS, &[&name]).await? {
-        let (schema, table, filtered): (String, String, bool) = (row.get(0), row.get(1), row.get(2));
-        if filtered {
-            found.narrowed.push(format!("{schema}.{table}"));
+        let (schema, table): (String, String) = (row.get(0), row.get(1));
+        let (filter, columns): (Option<&str>, Vec<String>) = (row.get(2), row.get(3));
+        if let Some(filter) = filter {
+            found.narrowed.push(format!("the rows of {schema}.{table} with {filter}"));
+        }
+        if !columns.is_empty() {
+            found.narrowed.push(format!("columns {} of {schema}.{table}", columns.join(", ")));
         }
         found.members.insert((schema, table));
     }
@@ -194,6 +217,11 @@ fn refuse(catalog: &Catalog, refused: ServerError, doing: &str, statement: &str)
         let how = "as the tables' owner with CREATE on the database (or as a superuser)";
         return error.repair(format!("{how}: {statement}"));
     }
+    if refused.code == "25006" {
+        return error.repair(format!(
+            "the server is a standby, which replays what its primary has; on the primary: {statement}"
+        ));
+    }
     error
 }
 
@@ -202,9 +230,13 @@ const PUBLICATION: &str = "\
         pg_has_role(current_user, p.pubowner, 'USAGE'), obj_description(p.oid, 'pg_publication') \
     FROM pg_publication p WHERE p.pubname = $1";
 
-/// `rowfilter` is new in version 15.
+/// `rowfilter` and lists of columns (`prattrs`) are new in version 15.
 const MEMBERS: &str = "\
-    SELECT t.schemaname::text, t.tablename::text, to_jsonb(t) ->> 'rowfilter' IS NOT NULL \
+    SELECT t.schemaname::text, t.tablename::text, to_jsonb(t) ->> 'rowfilter', \
+        ARRAY(SELECT a.attname::text FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid \
+            JOIN pg_attribute a ON a.attrelid = r.prrelid WHERE p.pubname = t.pubname \
+                AND r.prrelid = to_regclass(format('%I.%I', t.schemaname, t.tablename)) \
+                AND a.attnum::text = ANY (regexp_split_to_array(to_jsonb(r) ->> 'prattrs', '[^0-9]+')) ORDER BY a.attnum) \
     FROM pg_publication_tables t WHERE t.pubname = $1";
 
 #[cfg(test)]

@@ -21,6 +21,42 @@ pub(crate) struct Server {
     pub(crate) wal_sender_timeout: Duration,
     /// The role that we are.
     pub(crate) role: String,
+    /// A slot that standbys keep a copy of can be created here: PostgreSQL 17, not a standby itself.
+    pub(crate) failover_slots: bool,
+    /// It is a standby.
+    pub(crate) in_recovery: bool,
+    /// A standby tells its primary which rows of the catalog it still needs.
+    pub(crate) feedback: bool,
+    /// `max_slot_wal_keep_size` is set.
+    pub(crate) keeps_limited: bool,
+    /// `idle_replication_slot_timeout`, as the server writes it; none if it is off, as it is before PostgreSQL 18.
+    pub(crate) idle_timeout: Option<String>,
+}
+
+impl Server {
+    /// What an operator should know before something happens. `created` says that the slot is new.
+    pub(crate) fn notes(&self, slot: &str, created: bool) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.in_recovery && !self.feedback {
+            notes.push(format!(
+                "the server is a standby with hot_standby_feedback off: vacuum on its primary may remove rows of the catalog that \
+                 replication slot {slot} needs, and the slot is lost; set hot_standby_feedback = on there"
+            ));
+        }
+        if created && !self.keeps_limited {
+            notes.push(format!(
+                "max_slot_wal_keep_size is -1: while this source is stopped, the server keeps all WAL for replication slot {slot}, until \
+                 its disk is full; with a limit it would rather lose the slot"
+            ));
+        }
+        if let Some(timeout) = &self.idle_timeout {
+            notes.push(format!(
+                "idle_replication_slot_timeout is {timeout}: if this source is stopped for longer, the server invalidates replication \
+                 slot {slot}"
+            ));
+        }
+        notes
+    }
 }
 
 /// Checks version, `wal_level` and role.
@@ -53,7 +89,19 @@ pub(crate) async fn check(catalog: &mut Catalog) -> Result<Server, SourceError> 
             .repair("set `source.host` to the primary"));
     }
     let timeout: i64 = row.get(3);
-    Ok(Server { version, number, wal_sender_timeout: Duration::from_millis(timeout.unsigned_abs()), role })
+    let failover_slots = number >= 170_000 && !in_recovery;
+    let wal_sender_timeout = Duration::from_millis(timeout.unsigned_abs());
+    Ok(Server {
+        version,
+        number,
+        wal_sender_timeout,
+        role,
+        failover_slots,
+        in_recovery,
+        feedback: row.get(7),
+        keeps_limited: row.get(8),
+        idle_timeout: row.get(9),
+    })
 }
 
 const SETTINGS: &str = "\
@@ -64,4 +112,5 @@ const SETTINGS: &str = "\
         EXISTS (SELECT FROM pg_roles r WHERE r.rolname = current_user AND (r.rolsuper OR r.rolreplication)) \
             OR EXISTS (SELECT FROM pg_roles r WHERE r.rolname IN ('rds_replication', 'rds_superuser') \
                 AND pg_has_role(current_user, r.oid, 'MEMBER')), \
-        pg_is_in_recovery()";
+        pg_is_in_recovery(), current_setting('hot_standby_feedback')::bool, \
+        current_setting('max_slot_wal_keep_size') <> '-1', nullif(current_setting('idle_replication_slot_timeout', true), '0')";

@@ -2,6 +2,11 @@
 //!
 //! A partitioned table is captured as one table: its partitions' events come under its name
 //! (`publish_via_partition_root`), so partitions are never captured by themselves.
+//!
+//! A table without a replica identity is refused only if publishing it would be our doing: from then on its writers'
+//! updates and deletes fail. Where it is published already, they fail whatever we do, and a note says so.
+
+use std::collections::BTreeSet;
 
 use rowcast_core::{SourceError, TableFilter};
 
@@ -35,14 +40,18 @@ struct Found {
     kind: String,
     persistence: String,
     root: Option<String>,
+    /// Partitions whose old rows are logged only in part, while the table's identity says that they are logged whole.
+    narrower: Vec<String>,
     /// Leaves (or the table itself) whose updates and deletes can't be logged.
     unidentified: Vec<String>,
 }
 
-/// Finds the captured tables, sorted; notes are for the operator.
+/// Finds the captured tables, sorted; notes are for the operator. A stream that `resumes` may have changes of tables that are
+/// gone: then it is no error if none is left.
 pub(crate) async fn resolve(
     catalog: &mut Catalog,
     filter: &TableFilter,
+    resumes: bool,
     notes: &mut Vec<String>,
 ) -> Result<Vec<CapturedTable>, SourceError> {
     let rows = catalog.query("listing the tables", RELATIONS, &[]).await?;
@@ -55,16 +64,23 @@ pub(crate) async fn resolve(
             persistence: row.get(3),
             root: row.get(4),
             unidentified: row.get(5),
+            narrower: row.get(6),
         })
         .collect();
-    let target = catalog.target();
+    let target = catalog.target().clone();
     for (schema, table) in filter.literal_includes() {
         if filter.matches_parts(schema, table)
             && let Some(why) = refusal(&found, schema, table)
         {
-            return Err(target
-                .definite(format!("`{schema}.{table}` can't be captured: {why}"))
-                .repair("correct the name under `source.tables` (`schema.table`, case as the catalog has it)"));
+            let mut repair =
+                "correct the name under `source.tables` (`schema.table`, case as the catalog has it)".to_owned();
+            if resumes && !found.iter().any(|it| it.schema == schema && it.name == table) {
+                repair += &format!(
+                    "; if it was renamed or dropped while rowcast was stopped, its last changes still come by a pattern \
+                     such as `{schema}.{table}*` beside its new name"
+                );
+            }
+            return Err(target.definite(format!("`{schema}.{table}` can't be captured: {why}")).repair(repair));
         }
     }
     let mut captured = Vec::new();
@@ -77,16 +93,50 @@ pub(crate) async fn resolve(
             notes.push(format!("{}.{} is unlogged: its changes are not in the log", it.schema, it.name));
             continue;
         }
+        if !it.narrower.is_empty() {
+            let sql = it.narrower.iter().map(|leaf| format!("ALTER TABLE {leaf} REPLICA IDENTITY FULL;"));
+            notes.push(format!(
+                "{}.{} has REPLICA IDENTITY FULL, its partitions {} have not: `before` lacks what is NULL, since the server sends \
+                 NULL for what they don't log; {}",
+                it.schema,
+                it.name,
+                it.narrower.join(", "),
+                sql.collect::<Vec<_>>().join(" ")
+            ));
+        }
         let table = CapturedTable { schema: it.schema.clone(), table: it.name.clone(), partitioned: it.kind == "p" };
-        unidentified.extend(it.unidentified.iter().map(|leaf| (table.plain(), leaf.clone())));
+        unidentified.extend(it.unidentified.iter().map(|leaf| (table.clone(), leaf.clone())));
         captured.push(table);
     }
-    if captured.is_empty() {
+    if captured.is_empty() && resumes {
+        notes.push(
+            "no table of the database matches `source.tables`: only changes from before come, of tables that are gone"
+                .to_owned(),
+        );
+    } else if captured.is_empty() {
         return Err(target
             .definite(format!("no table of the database matches `source.tables` ({} tables looked at)", found.len()))
             .repair("correct the patterns, or create the tables first"));
     }
+    if !unidentified.is_empty() {
+        let rows = catalog.query("listing what is published", PUBLISHED, &[]).await?;
+        let published: BTreeSet<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let leaves: BTreeSet<String> = rows.iter().map(|row| row.get(2)).collect();
+        unidentified.retain(|(table, leaf)| {
+            let root = published.contains(&(table.schema.clone(), table.table.clone()));
+            let already = root || leaves.contains(leaf);
+            if already {
+                notes.push(format!(
+                    "{leaf} has no replica identity (no primary key): the server refuses updates and deletes of it, as of \
+                     any published table, so that only inserts and truncations come; ALTER TABLE {leaf} REPLICA IDENTITY \
+                     FULL; lets them pass"
+                ));
+            }
+            !already
+        });
+    }
     if let Some((first, _)) = unidentified.first() {
+        let first = first.plain();
         let names: Vec<&str> = unidentified.iter().map(|(_, leaf)| leaf.as_str()).collect();
         let sql: Vec<String> = names.iter().map(|name| format!("ALTER TABLE {name} REPLICA IDENTITY FULL;")).collect();
         return Err(target
@@ -96,7 +146,8 @@ pub(crate) async fn resolve(
                 names.join(", ")
             ))
             .repair(format!(
-                "add a primary key, or {} or exclude it with \"!{first}\" under `source.tables`",
+                "add a primary key, or {} or exclude it with \"!{first}\" under `source.tables`; one whose rows are only \
+                 ever inserted is captured if you publish it yourself",
                 sql.join(" ")
             )));
     }
@@ -165,11 +216,21 @@ const RELATIONS: &str = "\
                     AND i.indisprimary AND i.indimmediate AND i.indisvalid) \
                 OR l.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = l.oid \
                     AND i.indisreplident AND i.indisvalid)) ORDER BY 1) \
-        ELSE '{}' END \
+        ELSE '{}' END, \
+        CASE WHEN c.relkind = 'p' AND c.relreplident = 'f' THEN ARRAY(\
+            SELECT format('%I.%I', ln.nspname, l.relname) FROM pg_partition_tree(c.oid) tree \
+            JOIN pg_class l ON l.oid = tree.relid JOIN pg_namespace ln ON ln.oid = l.relnamespace \
+            WHERE tree.isleaf AND l.relkind = 'r' AND l.relreplident <> 'f' ORDER BY 1) ELSE '{}' END \
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't' \
         AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)' \
     ORDER BY 1, 2";
+
+/// What the server refuses updates and deletes of, if it has no identity. Those of partitions are published by their root,
+/// if the publication says so.
+const PUBLISHED: &str = "\
+    SELECT DISTINCT t.schemaname::text, t.tablename::text, format('%I.%I', t.schemaname, t.tablename) \
+    FROM pg_publication_tables t JOIN pg_publication p ON p.pubname = t.pubname WHERE p.pubupdate AND p.pubdelete";
 
 #[cfg(test)]
 mod tests {
@@ -183,6 +244,7 @@ mod tests {
             persistence: persistence.to_owned(),
             root: root.map(str::to_owned),
             unidentified: Vec::new(),
+            narrower: Vec::new(),
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! payload ──► Done ─────────────────► (next frame)
-//!        └──► NeedsCatalog(relation) ─► the stream asks the catalog ─► define(relation, facts) ─► (next frame)
+//!        ├──► NeedsCatalog(relation) ─► the stream asks the catalog ─► define(relation, facts) ─► (next frame)
+//!        └──► Replay ─► replay_begins, replayed for each message of the file, replay_ends ─► (next frame)
 //! ```
 //!
 //! Guarantees: events are in commit order; the ordinal counts every row and every transactional message of a
@@ -17,9 +18,13 @@ use rowcast_core::{
     Change, Event, Image, LogPosition, Lsn, Mark, Offset, Op, SourceError, Span, Table, TableFilter, Transaction,
 };
 
-use super::message::{self, Message, Old, Relation, Tuple};
+use super::form::ValueForm;
+use super::in_progress::{InProgress, Room};
+use super::message::{self, Committed, Message, OfStream, Old, Relation, Tuple};
 use super::relation::{self, CatalogFacts};
-use crate::types::row::{SHAPE_FULL, SHAPE_KEY};
+use super::replay::Replay;
+use crate::replication::feedback::Shared;
+use crate::types::row::{SHAPE_FULL, SHAPE_KEY, SHAPE_PARTIAL};
 
 /// What is to be done after a message.
 #[derive(Debug)]
@@ -28,7 +33,50 @@ pub(crate) enum Step {
     Done,
     /// Ask the catalog about this relation, then [`Assembler::define`] it, before the next message.
     NeedsCatalog(Relation),
+    /// This transaction was committed: replay it before the next message.
+    Replay(Committed, Box<Replay>),
 }
+
+/// Which logical messages are given out: by prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum MessageFilter {
+    /// All.
+    #[default]
+    All,
+    /// Those with one of these prefixes; `*` at the end of one stands for any rest.
+    Prefixes(Vec<String>),
+}
+
+impl MessageFilter {
+    fn matches(&self, prefix: &[u8]) -> bool {
+        match self {
+            Self::All => true,
+            Self::Prefixes(patterns) => patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(start) => prefix.starts_with(start.as_bytes()),
+                None => prefix == pattern.as_bytes(),
+            }),
+        }
+    }
+}
+
+/// What the assembler is told at the start.
+#[derive(Debug)]
+pub(crate) struct Setup<'a> {
+    pub(crate) db: &'a str,
+    pub(crate) filter: TableFilter,
+    pub(crate) form: ValueForm,
+    pub(crate) messages: MessageFilter,
+    pub(crate) room: Room,
+    /// Everything before it is published.
+    pub(crate) start: u64,
+    /// Where the server begins to send, if that is before `start`: what lies between is passed over.
+    pub(crate) sends_from: Option<u64>,
+    /// What may be confirmed is bounded here.
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// No transaction's id: holds what comes before the stream's start.
+const CATCHING_UP: u32 = 0;
 
 /// A relation of the stream.
 #[derive(Debug)]
@@ -37,8 +85,12 @@ struct Known {
     table: Option<Arc<Table>>,
     /// The identity flags of its columns, which its decoder holds beside what the fingerprint covers.
     identity: Vec<bool>,
+    /// [`CatalogFacts::narrower`].
+    narrower: bool,
     /// The batch (by number) in which the table has an index, and the index.
     indexed: (u64, u32),
+    /// When the server sent it: a replay brings relations that may be older than what is known.
+    arrival: u64,
 }
 
 /// The events collected for the next batch.
@@ -54,12 +106,28 @@ pub(crate) struct Collected {
 pub(crate) struct Assembler {
     db: Arc<str>,
     filter: TableFilter,
+    form: ValueForm,
+    messages: MessageFilter,
     relations: HashMap<u32, Known>,
+    /// The relations of the transaction that is being replayed, which holds for it alone.
+    replaying: Option<HashMap<u32, Known>>,
+    in_progress: InProgress,
+    /// Relations that arrived.
+    arrivals: u64,
+    /// Of the relation that waits for the catalog.
+    arrival: u64,
     type_names: HashMap<u32, String>,
     transaction: Option<Arc<Transaction>>,
     seq: u64,
     /// Everything before it was given out or is collected.
     position: u64,
+    /// Transactions that were committed before it are passed over.
+    start: u64,
+    /// It sends from before `start`, which isn't reached yet.
+    catches_up: bool,
+    shared: Arc<Shared>,
+    /// The transaction in progress was published before.
+    passing: bool,
     /// The last keep-alive outside of a transaction.
     idle_at: u64,
     batch: u64,
@@ -67,24 +135,45 @@ pub(crate) struct Assembler {
 }
 
 /// A stream that breaks the protocol: going on could lose or repeat rows.
-fn broken(what: impl Into<String>) -> SourceError {
+pub(crate) fn broken(what: impl Into<String>) -> SourceError {
     SourceError::definite(what)
         .repair("this is a defect of rowcast or of the server: please report it with both versions")
 }
 
 impl Assembler {
-    pub(crate) fn new(db: &str, filter: TableFilter, start: u64) -> Self {
+    pub(crate) fn new(setup: Setup<'_>) -> Self {
+        if let Some(at) = setup.sends_from {
+            setup.shared.holds.hold(CATCHING_UP, at);
+        }
         Self {
-            db: Arc::from(db),
-            filter,
+            db: Arc::from(setup.db),
+            filter: setup.filter,
+            form: setup.form,
+            messages: setup.messages,
             relations: HashMap::new(),
+            replaying: None,
+            in_progress: InProgress::new(setup.room),
+            arrivals: 0,
+            arrival: 0,
             type_names: HashMap::new(),
             transaction: None,
             seq: 0,
-            position: start,
+            position: setup.start,
+            start: setup.start,
+            catches_up: setup.sends_from.is_some(),
+            shared: setup.shared,
+            passing: false,
             idle_at: 0,
             batch: 1,
             collected: Collected::default(),
+        }
+    }
+
+    /// The server has sent everything before this position.
+    fn reached(&mut self, at: u64) {
+        if self.catches_up && at >= self.start {
+            self.catches_up = false;
+            self.shared.holds.forget(CATCHING_UP);
         }
     }
 
@@ -99,6 +188,7 @@ impl Assembler {
     pub(crate) fn keepalive(&mut self, wal_end: u64) {
         if self.transaction.is_none() {
             self.idle_at = self.idle_at.max(wal_end);
+            self.reached(wal_end);
         }
     }
 
@@ -117,7 +207,7 @@ impl Assembler {
         let capacity = self.collected.events.len();
         let next = Collected {
             tables: Vec::new(),
-            open: self.transaction.clone(),
+            open: self.transaction.clone().filter(|_| !self.passing),
             // batches of a busy stream are alike in size
             events: Vec::with_capacity(capacity.min(4096)),
         };
@@ -126,29 +216,155 @@ impl Assembler {
 
     /// Takes in one message, which lies at `offset` of the batch's bytes.
     pub(crate) fn message(&mut self, payload: &[u8], offset: usize) -> Result<Step, SourceError> {
+        if let Some(streamed) = self.in_progress.receives()
+            && self.keep(payload, streamed)?
+        {
+            return Ok(Step::Done);
+        }
         let message = message::parse(payload).map_err(|error| broken(error.to_string()))?;
         match message {
-            Message::Insert { relation, new } => self.row(relation, Op::Insert, None, Some(new), offset)?,
-            Message::Update { relation, old, new } => self.row(relation, Op::Update, old, Some(new), offset)?,
-            Message::Delete { relation, old } => self.row(relation, Op::Delete, Some(old), None, offset)?,
-            Message::Begin { final_lsn, commit_us, xid } => self.begin(final_lsn, commit_us, Some(xid))?,
-            Message::Commit { end_lsn } => self.commit(end_lsn)?,
-            Message::Truncate { relations } => {
-                for relation in relations {
-                    self.row(relation, Op::Truncate, None, None, offset)?;
-                }
+            Message::StreamStart { .. }
+            | Message::StreamStop
+            | Message::StreamAbort { .. }
+            | Message::BeginPrepare(_)
+            | Message::Prepare { .. }
+            | Message::StreamPrepare(_)
+            | Message::RollbackPrepared { .. } => self.in_parts(&message)?,
+            Message::StreamCommit(committed) | Message::CommitPrepared(committed) => return self.committed(committed),
+            Message::Relation(relation) => {
+                self.arrivals += 1;
+                return self.relation(relation, self.arrivals);
             }
-            Message::Relation(relation) => return Ok(self.relation(relation)),
+            message => self.take_in(message, offset)?,
+        }
+        Ok(Step::Done)
+    }
+
+    /// A message of a row, a type or a transaction.
+    fn take_in(&mut self, message: Message<'_>, offset: usize) -> Result<(), SourceError> {
+        match message {
+            Message::Insert { relation, new } => self.row(relation, Op::Insert, None, Some(new), offset),
+            Message::Update { relation, old, new } => self.row(relation, Op::Update, old, Some(new), offset),
+            Message::Delete { relation, old } => self.row(relation, Op::Delete, Some(old), None, offset),
+            Message::Begin { final_lsn, commit_us, xid } => {
+                self.passing = final_lsn < self.start;
+                self.reached(final_lsn);
+                self.begin(final_lsn, commit_us, Some(xid))
+            }
+            Message::Commit { end_lsn } => self.commit(end_lsn),
+            Message::Truncate { relations } => {
+                relations.into_iter().try_for_each(|relation| self.row(relation, Op::Truncate, None, None, offset))
+            }
             Message::Type { oid, schema, name } => {
                 let full = if schema.is_empty() { name.to_owned() } else { format!("{schema}.{name}") };
                 self.type_names.insert(oid, full);
+                Ok(())
             }
-            Message::Logical { transactional, lsn, prefix, content } => {
-                self.logical(transactional, lsn, prefix, content, offset)?;
+            Message::Logical { transactional, lsn, prefix, content, name } => {
+                self.logical((transactional, lsn), name, (prefix, content), offset)
             }
-            Message::Origin => {}
+            Message::Origin => Ok(()),
+            _ => Err(broken("a message that a transaction can't hold")),
         }
-        Ok(Step::Done)
+    }
+
+    /// Keeps a message of the transaction in progress; false if it is none, or not only its own.
+    fn keep(&mut self, payload: &[u8], streamed: bool) -> Result<bool, SourceError> {
+        let wrong = |error: message::MessageError| broken(error.to_string());
+        let message = if streamed {
+            message::of_stream(payload).map_err(wrong)?
+        } else {
+            // a prepared transaction's rows don't say whose they are
+            match payload.split_first() {
+                Some((kind, rest)) if matches!(kind, b'I' | b'U' | b'D' | b'T' | b'R' | b'Y' | b'M') => {
+                    Some(OfStream { kind: *kind, xid: 0, rest })
+                }
+                _ => None,
+            }
+        };
+        let Some(message) = message else { return Ok(false) };
+        if message.kind == b'R' {
+            self.arrivals += 1;
+        }
+        // relations and types of a prepared transaction are sent for all: whoever comes next has them, whatever becomes of it
+        let all = !streamed && matches!(message.kind, b'R' | b'Y');
+        self.in_progress.push(message, self.arrivals).map_err(|failure| self.in_progress.explain(failure))?;
+        Ok(!all)
+    }
+
+    /// Transactions that come before their commit.
+    fn in_parts(&mut self, message: &Message<'_>) -> Result<(), SourceError> {
+        let it = &mut self.in_progress;
+        let done = match message {
+            Message::StreamStart { xid, first } => it.start(*xid, true, *first),
+            Message::BeginPrepare(prepared) => {
+                self.shared.holds.hold(prepared.xid, prepared.prepare_lsn);
+                it.start(prepared.xid, false, true)
+            }
+            Message::StreamStop | Message::Prepare { .. } => it.stop(),
+            Message::StreamPrepare(prepared) => {
+                self.shared.holds.hold(prepared.xid, prepared.prepare_lsn);
+                Ok(())
+            }
+            Message::StreamAbort { xid, sub } => it.abort(*xid, *sub),
+            Message::RollbackPrepared { xid } => {
+                self.shared.holds.forget(*xid);
+                it.abort(*xid, *xid)
+            }
+            _ => Ok(()),
+        };
+        done.map_err(|failure| self.in_progress.explain(failure))
+    }
+
+    fn committed(&mut self, committed: Committed) -> Result<Step, SourceError> {
+        self.reached(committed.commit_lsn);
+        self.shared.holds.committed(committed.xid, committed.end_lsn);
+        let passed = self.is_passed(committed);
+        match self.in_progress.take(committed.xid, passed) {
+            // also if its rows were published before: the server takes its relations for sent from now on
+            Ok(Some(replay)) => Ok(Step::Replay(committed, Box::new(replay))),
+            Ok(None) if passed => Ok(Step::Done),
+            // prepared before the slot began to give out prepared transactions to us
+            Ok(None) => Err(SourceError::gap(format!(
+                "gap: transaction {} was committed, but its rows came with its PREPARE, before this stream began",
+                committed.xid
+            ))
+            .repair("set `on_gap: backfill`, which copies all tables again")),
+            Err(failure) => Err(self.in_progress.explain(failure)),
+        }
+    }
+
+    /// Its rows were published before this stream.
+    fn is_passed(&self, committed: Committed) -> bool {
+        committed.commit_lsn < self.start
+    }
+
+    /// The replay of a committed transaction begins. One that was published before is only read for its relations.
+    pub(crate) fn replay_begins(&mut self, committed: Committed) -> Result<(), SourceError> {
+        self.passing = self.is_passed(committed);
+        self.begin(committed.commit_lsn, committed.commit_us, Some(committed.xid))?;
+        self.replaying = Some(HashMap::new());
+        Ok(())
+    }
+
+    /// Takes in a message of the transaction that is being replayed, which lies at `offset` of the batch's bytes.
+    pub(crate) fn replayed(&mut self, payload: &[u8], offset: usize, arrival: u64) -> Result<Step, SourceError> {
+        match message::parse(payload).map_err(|error| broken(error.to_string()))? {
+            Message::Relation(relation) => self.relation(relation, arrival),
+            message => self.take_in(message, offset).map(|()| Step::Done),
+        }
+    }
+
+    /// It is replayed.
+    ///
+    /// The server takes its relations for sent from now on. Those that were sent again meanwhile, outside of it, are newer.
+    pub(crate) fn replay_ends(&mut self, committed: Committed) -> Result<(), SourceError> {
+        for (id, known) in self.replaying.take().unwrap_or_default() {
+            if self.relations.get(&id).is_none_or(|other| other.arrival < known.arrival) {
+                self.relations.insert(id, known);
+            }
+        }
+        self.commit(committed.end_lsn)
     }
 
     fn begin(&mut self, at: u64, commit_us: i64, xid: Option<u32>) -> Result<(), SourceError> {
@@ -158,7 +374,9 @@ impl Assembler {
         let at = Lsn(at);
         let id = xid.map_or_else(String::new, |xid| xid.to_string());
         let transaction = Arc::new(Transaction { id, xid, pos: at.to_string(), mark: Mark::Lsn(at), commit_us });
-        self.collected.events.push(Event::Begin(Arc::clone(&transaction)));
+        if !self.passing {
+            self.collected.events.push(Event::Begin(Arc::clone(&transaction)));
+        }
         self.transaction = Some(transaction);
         self.seq = 0;
         Ok(())
@@ -167,6 +385,9 @@ impl Assembler {
     fn commit(&mut self, end: u64) -> Result<(), SourceError> {
         if self.transaction.take().is_none() {
             return Err(broken("a commit without a transaction"));
+        }
+        if std::mem::take(&mut self.passing) {
+            return Ok(());
         }
         self.position = self.position.max(end);
         self.collected.events.push(Event::Commit(Mark::Lsn(Lsn(end)), lsn_offset(end)));
@@ -178,8 +399,14 @@ impl Assembler {
             return Err(broken("a row outside of a transaction"));
         }
         self.seq += 1;
-        let known = self.relations.get_mut(&id).ok_or_else(|| broken(format!("a row of the unknown relation {id}")))?;
+        let known = match self.replaying.as_mut().and_then(|own| own.get_mut(&id)) {
+            Some(known) => known,
+            None => self.relations.get_mut(&id).ok_or_else(|| broken(format!("a row of the unknown relation {id}")))?,
+        };
         let Some(table) = &known.table else { return Ok(()) };
+        if self.passing {
+            return Ok(());
+        }
         if known.indexed.0 != self.batch {
             let index = u32::try_from(self.collected.tables.len()).map_err(|_| broken("too many tables in a batch"))?;
             self.collected.tables.push(Arc::clone(table));
@@ -187,7 +414,12 @@ impl Assembler {
         }
         let before = match old {
             Some(Old { tuple, key_only }) => {
-                Some(Image { span: span(tuple, offset)?, shape: if key_only { SHAPE_KEY } else { SHAPE_FULL } })
+                let shape = match (key_only, known.narrower) {
+                    (true, _) => SHAPE_KEY,
+                    (false, true) => SHAPE_PARTIAL,
+                    (false, false) => SHAPE_FULL,
+                };
+                Some(Image { span: span(tuple, offset)?, shape })
             }
             None => None,
         };
@@ -209,19 +441,26 @@ impl Assembler {
     /// own record, is a position that no commit has, so that event ids stay unique.
     fn logical(
         &mut self,
-        transactional: bool,
-        lsn: u64,
-        prefix: Tuple,
-        content: Tuple,
+        (transactional, lsn): (bool, u64),
+        name: &[u8],
+        (prefix, content): (Tuple, Tuple),
         offset: usize,
     ) -> Result<(), SourceError> {
         let (prefix, content) = (span(prefix, offset)?, span(content, offset)?);
         if transactional != self.transaction.is_some() {
             return Err(broken("a logical message at the wrong side of a transaction"));
         }
+        let wanted = self.messages.matches(name);
         if transactional {
+            // counted all the same: the ordinals of the rows behind it must not depend on what is wanted
             self.seq += 1;
-            self.collected.events.push(Event::Message(LogMessage { seq: self.seq, prefix, content }));
+            if wanted && !self.passing {
+                self.collected.events.push(Event::Message(LogMessage { seq: self.seq, prefix, content }));
+            }
+            return Ok(());
+        }
+        self.reached(lsn);
+        if !wanted || lsn <= self.start {
             return Ok(());
         }
         // the server says no time for it
@@ -230,31 +469,59 @@ impl Assembler {
         self.commit(lsn)
     }
 
-    fn relation(&mut self, relation: Relation) -> Step {
+    fn relation(&mut self, relation: Relation, arrival: u64) -> Result<Step, SourceError> {
+        self.arrival = arrival;
         if !self.filter.matches_parts(&relation.schema, &relation.table) {
-            self.relations.insert(relation.id, Known { table: None, identity: Vec::new(), indexed: (0, 0) });
-            return Step::Done;
+            let known = Known { table: None, identity: Vec::new(), narrower: false, indexed: (0, 0), arrival };
+            self.current_relations().insert(relation.id, known);
+            return Ok(Step::Done);
         }
         if relation::needs_catalog(&relation) {
-            return Step::NeedsCatalog(relation);
+            return Ok(Step::NeedsCatalog(relation));
         }
-        self.define(&relation, &CatalogFacts::default());
-        Step::Done
+        self.define(&relation, &CatalogFacts::default())?;
+        Ok(Step::Done)
+    }
+
+    fn current_relations(&mut self) -> &mut HashMap<u32, Known> {
+        self.replaying.as_mut().unwrap_or(&mut self.relations)
     }
 
     /// Makes this the table's current version. The server sends a relation again whenever its cache was
     /// invalidated, mostly without a change: then the version stays the same.
-    pub(crate) fn define(&mut self, relation: &Relation, facts: &CatalogFacts) {
-        let table = relation::table(&self.db, relation, facts, &self.type_names);
-        let flags: Vec<bool> = relation.columns.iter().map(|column| column.identity).collect();
-        if let Some(Known { table: Some(old), identity, .. }) = self.relations.get(&relation.id)
-            && old.fingerprint == table.fingerprint
-            && *identity == flags
-        {
-            return;
-        }
-        tracing::debug!(table = %table.name, columns = table.columns.len(), "table version");
-        self.relations.insert(relation.id, Known { table: Some(table), identity: flags, indexed: (0, 0) });
+    pub(crate) fn define(&mut self, relation: &Relation, facts: &CatalogFacts) -> Result<(), SourceError> {
+        self.form.check(relation, facts)?;
+        let table = relation::table(&self.db, relation, facts, &self.type_names, self.form.before_17());
+        let (flags, narrower) = (relation::identity(relation, facts), facts.narrower);
+        let arrival = self.arrival;
+        let own = self.replaying.as_ref().and_then(|own| own.get(&relation.id));
+        let table = match own.or_else(|| self.relations.get(&relation.id)) {
+            Some(Known { table: Some(old), identity, .. })
+                if old.fingerprint == table.fingerprint && *identity == flags =>
+            {
+                Arc::clone(old)
+            }
+            _ => {
+                tracing::debug!(table = %table.name, columns = table.columns.len(), "table version");
+                table
+            }
+        };
+        let batch = self.batch;
+        let known = self.current_relations().entry(relation.id);
+        known
+            .and_modify(|known| {
+                let same = known.table.as_ref().is_some_and(|known| Arc::ptr_eq(known, &table));
+                let indexed = if same && known.indexed.0 == batch { known.indexed } else { (0, 0) };
+                *known = Known { table: Some(Arc::clone(&table)), identity: flags.clone(), narrower, indexed, arrival };
+            })
+            .or_insert_with(|| Known {
+                table: Some(Arc::clone(&table)),
+                identity: flags.clone(),
+                narrower,
+                indexed: (0, 0),
+                arrival,
+            });
+        Ok(())
     }
 }
 
@@ -272,107 +539,4 @@ fn span(tuple: Tuple, offset: usize) -> Result<Span, SourceError> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
-    use super::*;
-
-    fn assembler() -> Assembler {
-        Assembler::new("db", TableFilter::parse(&["public.a"]).unwrap(), 50)
-    }
-
-    fn relation(id: u32, table: &str) -> Vec<u8> {
-        let mut bytes = [&b"R"[..], &id.to_be_bytes(), b"public\0", table.as_bytes(), b"\0d\0\x01\x01id\0"].concat();
-        bytes.extend_from_slice(&23_u32.to_be_bytes());
-        bytes.extend_from_slice(&(-1_i32).to_be_bytes());
-        bytes
-    }
-
-    fn begin(at: u64) -> Vec<u8> {
-        [&b"B"[..], &at.to_be_bytes(), &[0; 8], &7_u32.to_be_bytes()].concat()
-    }
-
-    fn commit(at: u64) -> Vec<u8> {
-        [&b"C\0"[..], &at.to_be_bytes(), &(at + 8).to_be_bytes(), &[0; 8]].concat()
-    }
-
-    fn insert(id: u32) -> Vec<u8> {
-        [&b"I"[..], &id.to_be_bytes(), b"N\0\x01t\0\0\0\x011"].concat()
-    }
-
-    fn feed(assembler: &mut Assembler, messages: &[Vec<u8>]) {
-        for message in messages {
-            assert!(matches!(assembler.message(message, 0).unwrap(), Step::Done));
-        }
-    }
-
-    fn message(transactional: bool, lsn: u64) -> Vec<u8> {
-        [&[b'M', u8::from(transactional)][..], &lsn.to_be_bytes(), b"p\0", &1_u32.to_be_bytes(), b"x"].concat()
-    }
-
-    #[test]
-    fn ordinals_count_rows_of_tables_that_are_not_captured() {
-        let mut it = assembler();
-        feed(&mut it, &[begin(100), relation(1, "a"), relation(2, "b"), insert(2), message(true, 90), insert(1)]);
-        feed(&mut it, &[commit(100)]);
-        let collected = it.take();
-        let Some(Event::Change(change)) = collected.events.get(2) else { panic!("{:?}", collected.events) };
-        assert_eq!((change.seq, change.table), (3, 0));
-        assert_eq!(collected.tables.len(), 1);
-        assert!(matches!(collected.events.last(), Some(Event::Commit(Mark::Lsn(Lsn(108)), _))));
-    }
-
-    #[test]
-    fn a_batch_says_which_transaction_was_open_and_indexes_its_own_tables() {
-        let mut it = assembler();
-        feed(&mut it, &[begin(100), relation(1, "a"), insert(1)]);
-        assert!(it.take().open.is_none());
-        feed(&mut it, &[insert(1)]);
-        let second = it.take();
-        assert_eq!(second.open.unwrap().pos, "0/64");
-        assert_eq!(second.tables.len(), 1);
-        assert!(matches!(second.events.first(), Some(Event::Change(change)) if change.seq == 2));
-    }
-
-    #[test]
-    fn keepalives_become_one_heartbeat_that_never_goes_back() {
-        let mut it = assembler();
-        it.keepalive(40);
-        assert!(!it.has_something());
-        it.keepalive(60);
-        it.keepalive(70);
-        assert!(matches!(it.take().events.as_slice(), [Event::Heartbeat(LogPosition::Lsn(Lsn(70)), _)]));
-        it.keepalive(70);
-        assert!(!it.has_something());
-        feed(&mut it, &[begin(100)]);
-        it.keepalive(200);
-        feed(&mut it, &[commit(100)]);
-        assert!(it.take().events.iter().all(|event| !matches!(event, Event::Heartbeat(..))));
-    }
-
-    #[test]
-    fn a_message_outside_of_transactions_is_one_of_its_own() {
-        let mut it = assembler();
-        feed(&mut it, &[message(false, 80), begin(100), commit(100)]);
-        let events = it.take().events;
-        assert!(matches!(events.first(), Some(Event::Begin(own)) if own.id.is_empty() && own.pos == "0/4F"));
-        assert!(matches!(events.get(2), Some(Event::Commit(Mark::Lsn(Lsn(80)), _))));
-    }
-
-    #[test]
-    fn a_relation_that_is_sent_again_unchanged_keeps_its_version() {
-        let mut it = assembler();
-        feed(&mut it, &[begin(100), relation(1, "a"), insert(1), relation(1, "a"), insert(1)]);
-        assert_eq!(it.take().tables.len(), 1);
-    }
-
-    #[test]
-    fn rows_without_relation_or_transaction_are_errors() {
-        assert!(assembler().message(&insert(1), 0).is_err());
-        let mut it = assembler();
-        feed(&mut it, &[begin(100)]);
-        assert!(it.message(&insert(1), 0).is_err());
-        assert!(it.message(&begin(200), 0).is_err());
-        assert!(assembler().message(&commit(1), 0).is_err());
-        assert!(assembler().message(&message(true, 1), 0).is_err());
-    }
-}
+mod tests;

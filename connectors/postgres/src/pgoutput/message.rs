@@ -1,8 +1,10 @@
-//! The messages of pgoutput, protocol versions 1 and 2, as slices of the payload.
+//! The messages of pgoutput, protocol versions 1 to 4, as slices of the payload.
 //!
 //! Forms: <https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html>. Nothing is read
-//! outside the payload; a message that is cut short, of an unknown kind, or of a mode that was not asked for
-//! (streaming, two-phase) is an error that names it.
+//! outside the payload; a message that is cut short or of an unknown kind is an error that names it.
+//!
+//! Between Stream Start and Stream Stop the messages of rows, relations and types have the id of their (sub-)transaction
+//! behind their kind, which they don't say themselves: [`of_stream`] takes it off, and what is left reads as any other.
 
 use crate::wire::Wire;
 
@@ -14,8 +16,6 @@ const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 pub(crate) enum MessageError {
     #[error("a {0} message of pgoutput is damaged")]
     Damaged(&'static str),
-    #[error("pgoutput sent {0}, which was not asked for")]
-    NotAskedFor(&'static str),
     #[error("pgoutput sent an unknown message 0x{0:02x}")]
     Unknown(u8),
 }
@@ -96,7 +96,50 @@ pub(crate) enum Message<'a> {
         lsn: u64,
         prefix: Tuple,
         content: Tuple,
+        /// The prefix's bytes.
+        name: &'a [u8],
     },
+    /// Rows of a transaction in progress follow; `first` if none came before.
+    StreamStart {
+        xid: u32,
+        first: bool,
+    },
+    StreamStop,
+    StreamCommit(Committed),
+    /// Of the whole transaction if both ids are the same, else of a sub-transaction.
+    StreamAbort {
+        xid: u32,
+        sub: u32,
+    },
+    /// The rows of a prepared transaction follow, up to Prepare.
+    BeginPrepare(Prepared),
+    Prepare {
+        xid: u32,
+    },
+    /// The streamed transaction was prepared.
+    StreamPrepare(Prepared),
+    CommitPrepared(Committed),
+    RollbackPrepared {
+        xid: u32,
+    },
+}
+
+/// A transaction that was sent before its commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Committed {
+    pub(crate) xid: u32,
+    /// Of the commit record, as [`Message::Begin`] has it.
+    pub(crate) commit_lsn: u64,
+    pub(crate) end_lsn: u64,
+    pub(crate) commit_us: i64,
+}
+
+/// A prepared transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Prepared {
+    pub(crate) xid: u32,
+    /// Of the record of PREPARE: a stream that starts behind it doesn't get the rows again.
+    pub(crate) prepare_lsn: u64,
 }
 
 /// The relation ids of a Truncate message.
@@ -128,15 +171,15 @@ pub(crate) fn parse(payload: &[u8]) -> Result<Message<'_>, MessageError> {
         b'T' => ("Truncate", truncate(&mut wire)),
         b'M' => ("Message", logical(&mut wire)),
         b'O' => ("Origin", Some(Message::Origin)),
-        b'S' => return Err(MessageError::NotAskedFor("Stream Start (a transaction in progress)")),
-        b'E' => return Err(MessageError::NotAskedFor("Stream Stop (a transaction in progress)")),
-        b'c' => return Err(MessageError::NotAskedFor("Stream Commit (a transaction in progress)")),
-        b'A' => return Err(MessageError::NotAskedFor("Stream Abort (a transaction in progress)")),
-        b'b' => return Err(MessageError::NotAskedFor("Begin Prepare (a two-phase commit)")),
-        b'P' => return Err(MessageError::NotAskedFor("Prepare (a two-phase commit)")),
-        b'K' => return Err(MessageError::NotAskedFor("Commit Prepared (a two-phase commit)")),
-        b'r' => return Err(MessageError::NotAskedFor("Rollback Prepared (a two-phase commit)")),
-        b'p' => return Err(MessageError::NotAskedFor("Stream Prepare (a two-phase commit)")),
+        b'S' => ("Stream Start", stream_start(&mut wire)),
+        b'E' => ("Stream Stop", Some(Message::StreamStop)),
+        b'c' => ("Stream Commit", stream_commit(&mut wire)),
+        b'A' => ("Stream Abort", stream_abort(&mut wire)),
+        b'b' => ("Begin Prepare", begin_prepare(&mut wire)),
+        b'P' => ("Prepare", prepare(&mut wire).map(|it| Message::Prepare { xid: it.xid })),
+        b'p' => ("Stream Prepare", prepare(&mut wire).map(Message::StreamPrepare)),
+        b'K' => ("Commit Prepared", commit_prepared(&mut wire)),
+        b'r' => ("Rollback Prepared", rollback_prepared(&mut wire)),
         other => return Err(MessageError::Unknown(other)),
     };
     message.ok_or(MessageError::Damaged(name))
@@ -152,6 +195,80 @@ fn commit<'a>(wire: &mut Wire<'a>) -> Option<Message<'a>> {
     let _flags = wire.u8()?;
     let _commit_lsn = wire.u64()?;
     Some(Message::Commit { end_lsn: wire.u64()? })
+}
+
+fn stream_start<'a>(wire: &mut Wire<'a>) -> Option<Message<'a>> {
+    Some(Message::StreamStart { xid: wire.u32()?, first: wire.u8()? == 1 })
+}
+
+fn stream_commit<'a>(wire: &mut Wire<'a>) -> Option<Message<'a>> {
+    let xid = wire.u32()?;
+    let _flags = wire.u8()?;
+    committed(wire, Some(xid)).map(Message::StreamCommit)
+}
+
+/// Version 4 with `streaming 'parallel'` adds position and time, which nobody needs here.
+fn stream_abort<'a>(wire: &mut Wire<'a>) -> Option<Message<'a>> {
+    Some(Message::StreamAbort { xid: wire.u32()?, sub: wire.u32()? })
+}
+
+fn committed(wire: &mut Wire<'_>, xid: Option<u32>) -> Option<Committed> {
+    let (commit_lsn, end_lsn) = (wire.u64()?, wire.u64()?);
+    let commit_us = wire.i64()?.saturating_add(POSTGRES_EPOCH_US);
+    let xid = match xid {
+        Some(xid) => xid,
+        None => wire.u32()?,
+    };
+    Some(Committed { xid, commit_lsn, end_lsn, commit_us })
+}
+
+fn prepared(wire: &mut Wire<'_>) -> Option<Prepared> {
+    let prepare_lsn = wire.u64()?;
+    let (_end_lsn, _time) = (wire.u64()?, wire.i64()?);
+    Some(Prepared { prepare_lsn, xid: wire.u32()? })
+}
+
+fn begin_prepare<'a>(wire: &mut Wire<'a>) -> Option<Message<'a>> {
+    prepared(wire).map(Message::BeginPrepare)
+}
+
+fn prepare(wire: &mut Wire<'_>) -> Option<Prepared> {
+    let _flags = wire.u8()?;
+    prepared(wire)
+}
+
+fn commit_prepared<'a>(wire: &mut Wire<'a>) -> Option<Message<'a>> {
+    let _flags = wire.u8()?;
+    committed(wire, None).map(Message::CommitPrepared)
+}
+
+fn rollback_prepared<'a>(wire: &mut Wire<'a>) -> Option<Message<'a>> {
+    let _flags = wire.u8()?;
+    let (_prepare_end, _rollback_end) = (wire.u64()?, wire.u64()?);
+    let (_prepared_at, _rolled_back_at) = (wire.i64()?, wire.i64()?);
+    Some(Message::RollbackPrepared { xid: wire.u32()? })
+}
+
+/// A message between Stream Start and Stream Stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OfStream<'a> {
+    pub(crate) kind: u8,
+    /// The (sub-)transaction that it belongs to.
+    pub(crate) xid: u32,
+    /// What follows the id: with the kind in front, a message that [`parse`] reads.
+    pub(crate) rest: &'a [u8],
+}
+
+/// Takes the transaction's id off a message that has one; none for the others (Stream Stop, Origin).
+pub(crate) fn of_stream(payload: &[u8]) -> Result<Option<OfStream<'_>>, MessageError> {
+    let mut wire = Wire::new(payload);
+    let kind = wire.u8().ok_or(MessageError::Damaged("empty"))?;
+    if !matches!(kind, b'I' | b'U' | b'D' | b'T' | b'R' | b'Y' | b'M') {
+        return Ok(None);
+    }
+    let mut split = || Some((wire.u32()?, wire.take(wire.left())?));
+    let (xid, rest) = split().ok_or(MessageError::Damaged("streamed"))?;
+    Ok(Some(OfStream { kind, xid, rest }))
 }
 
 fn relation(wire: &mut Wire<'_>) -> Option<Relation> {
@@ -234,11 +351,12 @@ fn logical<'a>(wire: &mut Wire<'a>) -> Option<Message<'a>> {
     let transactional = wire.u8()? & 1 != 0;
     let lsn = wire.u64()?;
     let start = wire.at();
-    let prefix = Tuple { start, length: wire.until_zero()?.len() };
+    let name = wire.until_zero()?;
+    let prefix = Tuple { start, length: name.len() };
     let length = wire.u32()? as usize;
     let content = Tuple { start: wire.at(), length };
     wire.take(length)?;
-    Some(Message::Logical { transactional, lsn, prefix, content })
+    Some(Message::Logical { transactional, lsn, prefix, content, name })
 }
 
 #[cfg(test)]
@@ -294,12 +412,46 @@ mod tests {
         assert_eq!(identity, [true, false]);
     }
 
+    fn numbers(kind: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+        [&[kind], parts].concat().concat()
+    }
+
     #[test]
-    fn modes_that_were_not_asked_for_are_named() {
-        assert!(parse(b"S\0\0\0\x01\x01").unwrap_err().to_string().contains("Stream Start"));
-        assert!(parse(b"b").unwrap_err().to_string().contains("Begin Prepare"));
+    fn transactions_in_progress_and_prepared_ones_are_read() {
+        let (lsn, end, time, xid) =
+            (100_u64.to_be_bytes(), 108_u64.to_be_bytes(), 1_i64.to_be_bytes(), 42_u32.to_be_bytes());
+        let ended = Committed { xid: 42, commit_lsn: 100, end_lsn: 108, commit_us: 946_684_800_000_001 };
+        let prepared = Prepared { xid: 42, prepare_lsn: 100 };
+        let sub = 43_u32.to_be_bytes();
+        let cases: Vec<(Vec<u8>, Message<'_>)> = vec![
+            (numbers(b"S", &[&xid, &[1]]), Message::StreamStart { xid: 42, first: true }),
+            (numbers(b"E", &[]), Message::StreamStop),
+            (numbers(b"c", &[&xid, &[0], &lsn, &end, &time]), Message::StreamCommit(ended)),
+            (numbers(b"A", &[&xid, &sub]), Message::StreamAbort { xid: 42, sub: 43 }),
+            (numbers(b"A", &[&xid, &sub, &lsn, &time]), Message::StreamAbort { xid: 42, sub: 43 }),
+            (numbers(b"b", &[&lsn, &end, &time, &xid, b"gid\0"]), Message::BeginPrepare(prepared)),
+            (numbers(b"P", &[&[0], &lsn, &end, &time, &xid, b"gid\0"]), Message::Prepare { xid: 42 }),
+            (numbers(b"p", &[&[0], &lsn, &end, &time, &xid, b"gid\0"]), Message::StreamPrepare(prepared)),
+            (numbers(b"K", &[&[0], &lsn, &end, &time, &xid, b"gid\0"]), Message::CommitPrepared(ended)),
+            (numbers(b"r", &[&[0], &lsn, &end, &time, &time, &xid, b"gid\0"]), Message::RollbackPrepared { xid: 42 }),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(parse(&bytes).unwrap(), expected);
+            for end in 0..bytes.len() {
+                let _ = parse(&bytes[..end]);
+            }
+        }
         assert_eq!(parse(b"?").unwrap_err(), MessageError::Unknown(b'?'));
         assert_eq!(parse(b"T\xff\xff\xff\xff\0").unwrap_err(), MessageError::Damaged("Truncate"));
+    }
+
+    #[test]
+    fn a_streamed_message_says_its_transaction() {
+        let insert = insert_bytes();
+        let streamed = numbers(b"I", &[&43_u32.to_be_bytes(), &insert[1..]]);
+        assert_eq!(of_stream(&streamed).unwrap(), Some(OfStream { kind: b'I', xid: 43, rest: &insert[1..] }));
+        assert_eq!(of_stream(b"E").unwrap(), None);
+        assert!(of_stream(b"I\0\0").is_err() && of_stream(b"").is_err());
     }
 
     #[test]

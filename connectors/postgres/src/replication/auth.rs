@@ -4,7 +4,7 @@ use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
 use postgres_protocol::message::frontend;
 use rowcast_core::SourceError;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::connection::Wired;
 use super::tls::end_point;
@@ -22,8 +22,8 @@ pub(super) async fn log_in(wired: &mut Wired, options: &Options) -> Result<(), S
         match wire.u32() {
             Some(0) => return Ok(()),
             Some(3) if wired.is_tls() => {
-                let password = options.password.expose_secret().as_bytes();
-                wired.send(|buf| frontend::password_message(password, buf)).await?;
+                let password = password(wired, options).await?;
+                wired.send(|buf| frontend::password_message(password.expose_secret().as_bytes(), buf)).await?;
             }
             Some(3) => {
                 return Err(wired
@@ -33,8 +33,8 @@ pub(super) async fn log_in(wired: &mut Wired, options: &Options) -> Result<(), S
             }
             Some(5) => {
                 let salt = wire.take(4).and_then(|salt| salt.try_into().ok()).ok_or_else(|| wired.damaged())?;
-                let password = options.password.expose_secret().as_bytes();
-                let hash = md5_hash(options.user.as_bytes(), password, salt);
+                let password = password(wired, options).await?;
+                let hash = md5_hash(options.user.as_bytes(), password.expose_secret().as_bytes(), salt);
                 wired.send(|buf| frontend::password_message(hash.as_bytes(), buf)).await?;
             }
             Some(10) => scram(wired, options, body.get(4..).unwrap_or_default()).await?,
@@ -47,6 +47,10 @@ pub(super) async fn log_in(wired: &mut Wired, options: &Options) -> Result<(), S
             None => return Err(wired.damaged()),
         }
     }
+}
+
+async fn password(wired: &Wired, options: &Options) -> Result<SecretString, SourceError> {
+    options.password.get(options.connect_timeout).await.map_err(|error| wired.target().net(&error))
 }
 
 async fn scram(wired: &mut Wired, options: &Options, offered: &[u8]) -> Result<(), SourceError> {
@@ -62,7 +66,8 @@ async fn scram(wired: &mut Wired, options: &Options, offered: &[u8]) -> Result<(
     let failed = |what: std::io::Error, wired: &Wired| {
         wired.target().definite(format!("logging in by {mechanism}: {what}")).repair("check `source.password`")
     };
-    let mut scram = ScramSha256::new(options.password.expose_secret().as_bytes(), binding);
+    let password = password(wired, options).await?;
+    let mut scram = ScramSha256::new(password.expose_secret().as_bytes(), binding);
     wired.send(|buf| frontend::sasl_initial_response(mechanism, scram.message(), buf)).await?;
 
     let first = step(wired, 11).await?;

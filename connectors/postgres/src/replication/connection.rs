@@ -33,6 +33,8 @@ pub(crate) struct Wired {
     buf: BytesMut,
     target: Target,
     timeout: Duration,
+    /// SQLSTATE of the last error that was received as one.
+    refused: Option<String>,
 }
 
 impl Wired {
@@ -76,7 +78,12 @@ impl Wired {
     /// The next message that isn't a notice or a parameter's status. An ErrorResponse is the error.
     pub(super) async fn receive(&mut self, doing: &str) -> Result<(u8, Vec<u8>), SourceError> {
         match self.receive_any(doing).await? {
-            (b'E', body) => Err(ServerError::parse(&body).explain(&self.target, doing)),
+            (b'E', body) => {
+                let error = ServerError::parse(&body);
+                let explained = error.explain(&self.target, doing);
+                self.refused = Some(error.code);
+                Err(explained)
+            }
             message => Ok(message),
         }
     }
@@ -151,18 +158,42 @@ pub(crate) struct Streaming {
 }
 
 impl Connection {
-    /// Connects and logs in.
+    /// Connects and logs in, in each way that the TLS mode allows.
     pub(crate) async fn connect(options: &Options, target: &Target, purpose: Purpose) -> Result<Self, SourceError> {
-        let connecting = tls::connect(options, target);
-        let stream = tokio::time::timeout(options.connect_timeout, connecting)
-            .await
-            .map_err(|_| target.transient(format!("no connection within {:?}", options.connect_timeout)))??;
-        let mut wired = Wired {
-            stream,
-            buf: BytesMut::with_capacity(8192),
-            target: target.clone(),
-            timeout: options.connect_timeout,
-        };
+        let mut refused: Option<SourceError> = None;
+        for way in tls::ways(options) {
+            let connecting = tls::connect(options, target, options.servers.chosen(), *way);
+            let connected = tokio::time::timeout(options.connect_timeout, connecting)
+                .await
+                .map_err(|_| target.transient(format!("no connection within {:?}", options.connect_timeout)));
+            let stream = match (connected.and_then(|connected| connected), refused.take()) {
+                (Ok(stream), _) => stream,
+                (Err(_), Some(first)) => return Err(first),
+                (Err(error), None) => return Err(error),
+            };
+            let encrypted = stream.is_tls();
+            let mut wired = Wired {
+                stream,
+                buf: BytesMut::with_capacity(8192),
+                target: target.clone(),
+                timeout: options.connect_timeout,
+                refused: None,
+            };
+            match Self::log_in(&mut wired, options, purpose).await {
+                Ok(()) => return Ok(Self { wired }),
+                Err(error) => {
+                    let another = wired.refused.as_deref().is_some_and(tls::is_of_the_way);
+                    if !another || (!encrypted && *way == tls::Encrypt::IfOffered) {
+                        return Err(error);
+                    }
+                    refused = Some(error);
+                }
+            }
+        }
+        Err(refused.unwrap_or_else(|| target.transient("no connection")))
+    }
+
+    async fn log_in(wired: &mut Wired, options: &Options, purpose: Purpose) -> Result<(), SourceError> {
         let name = session::application_name(&options.name);
         let reading = format!("{} {}", session::OPTIONS, session::READING);
         let (settings, kind) = match purpose {
@@ -179,9 +210,9 @@ impl Connection {
         .into_iter()
         .chain(kind);
         wired.send(|buf| frontend::startup_message(parameters, buf)).await?;
-        auth::log_in(&mut wired, options).await?;
+        auth::log_in(wired, options).await?;
         match wired.receive("starting a session").await? {
-            (b'Z', _) => Ok(Self { wired }),
+            (b'Z', _) => Ok(()),
             (tag, _) => Err(wired.unexpected(tag, "starting a session")),
         }
     }

@@ -2,12 +2,13 @@
 //!
 //! A task of its own owns the write half, so that a stream which isn't polled (back-pressure) still answers in
 //! time. It sends
-//! - every interval (a third of `wal_sender_timeout`, ten seconds at most), asking for an answer, so that silence
+//! - every interval (a third of `wal_sender_timeout`, two seconds at most), asking for an answer, so that silence
 //!   means a dead connection even where the server sends no keep-alives of its own;
 //! - at once when the server asks, or when somebody here waits to learn how far it has sent;
 //! - when a confirmation moved, at most every 100 ms, the last one always.
 //!
-//! `flush` and `apply` are the confirmed position, never more: the server may drop WAL up to there. `write` is
+//! `flush` and `apply` are the confirmed position, never more: the server may drop WAL up to there, and begins there after a
+//! restart. Prepared transactions bound it (holds.rs). `write` is
 //! what was received. The task ends when the connection breaks; the reader notices that by itself.
 
 use std::sync::Arc;
@@ -20,10 +21,12 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
+use super::holds::Holds;
+
 /// Confirmations closer together than this are sent as one.
 const COALESCE: Duration = Duration::from_millis(100);
-/// The server is told at least this often.
-const LONGEST_INTERVAL: Duration = Duration::from_secs(10);
+/// The server is told, and asked, at least this often: soon after it fell silent somebody should know.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(2);
 /// 1970 to 2000 in microseconds.
 const POSTGRES_EPOCH_US: u128 = 946_684_800_000_000;
 
@@ -31,6 +34,8 @@ const POSTGRES_EPOCH_US: u128 = 946_684_800_000_000;
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     received: AtomicU64,
+    /// Bounds what may be confirmed.
+    pub(crate) holds: Holds,
     asked: Notify,
     asking: Notify,
 }
@@ -144,6 +149,7 @@ async fn run(
 }
 
 async fn status(write: &mut WriteHalf<Stream>, shared: &Shared, confirmed: u64, ask: bool) -> std::io::Result<()> {
+    let confirmed = shared.holds.bound(confirmed);
     let received = shared.received.load(Ordering::Relaxed).max(confirmed);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
     write.write_all(&message(received, confirmed, now.saturating_sub(POSTGRES_EPOCH_US) as u64, ask)).await?;
@@ -175,9 +181,9 @@ mod tests {
     #[test]
     fn the_interval_stays_well_below_the_servers_timeout() {
         let seconds = Duration::from_secs;
-        assert_eq!(interval(seconds(60), seconds(60)), seconds(10));
+        assert_eq!(interval(seconds(60), seconds(60)), seconds(2));
         assert_eq!(interval(seconds(6), seconds(60)), seconds(2));
-        assert_eq!(interval(seconds(0), seconds(60)), seconds(10));
+        assert_eq!(interval(seconds(0), seconds(60)), seconds(2));
         assert_eq!(interval(seconds(60), seconds(3)), seconds(1));
     }
 }

@@ -14,5 +14,7 @@ mod auth;
 pub(crate) mod connection;
 pub(crate) mod feedback;
 pub(crate) mod frame;
+pub(crate) mod holds;
+pub(crate) mod plugin;
 pub(crate) mod reader;
 pub(crate) mod tls;

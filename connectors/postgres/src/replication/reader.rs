@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::future::poll_fn;
+use rowcast_core::Pulse;
 use rowcast_net::Stream;
 use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio::time::Instant;
@@ -52,13 +53,28 @@ pub(crate) struct Reader {
     /// Size of the frame in progress at `at`, if its header is there.
     expected: Option<usize>,
     last_arrival: Instant,
+    pulse: Pulse,
     streak: u32,
     last_batch: usize,
 }
 
 impl Reader {
     pub(crate) fn new(read: ReadHalf<Stream>, buf: BytesMut) -> Self {
-        Self { read, buf, at: 0, expected: None, last_arrival: Instant::now(), streak: 0, last_batch: 0 }
+        Self {
+            read,
+            buf,
+            at: 0,
+            expected: None,
+            last_arrival: Instant::now(),
+            pulse: Pulse::default(),
+            streak: 0,
+            last_batch: 0,
+        }
+    }
+
+    /// Somebody else wants to know when bytes came last, too.
+    pub(crate) fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { pulse, ..self }
     }
 
     /// Bytes of frames that were walked.
@@ -148,6 +164,7 @@ impl Reader {
         let quick = now.duration_since(self.last_arrival) < BUSY_GAP;
         self.streak = if quick { self.streak.saturating_add(1) } else { 0 };
         self.last_arrival = now;
+        self.pulse.beat();
         Ok(count)
     }
 

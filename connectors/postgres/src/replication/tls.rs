@@ -4,14 +4,14 @@
 //! nothing which a man in the middle sends in clear text is taken for the server's (CVE-2021-23222).
 
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use rowcast_core::SourceError;
-use rowcast_net::{NetError, Stream, TlsMode, TlsOptions, connect_tcp, upgrade_tls};
+use rowcast_net::{NetError, Stream, TlsMode, connect_tcp, connect_unix, upgrade_tls};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
@@ -19,11 +19,46 @@ use x509_cert::der::Decode;
 use crate::Options;
 use crate::error::Target;
 
-/// Connects, and encrypts if the mode says so.
-pub(crate) async fn connect(options: &Options, target: &Target) -> Result<Stream, SourceError> {
+/// Whether a connection is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encrypt {
+    No,
+    IfOffered,
+    Yes,
+}
+
+/// What a mode tries: the second if the server refuses the login over the first (`pg_hba.conf` has no line for it), as libpq does.
+/// Unix sockets are never encrypted.
+pub(crate) fn ways(options: &Options) -> &'static [Encrypt] {
+    match options.tls.mode {
+        _ if options.servers.get(options.servers.chosen()).is_folder() => &[Encrypt::No],
+        TlsMode::Disable => &[Encrypt::No],
+        TlsMode::Allow => &[Encrypt::No, Encrypt::Yes],
+        TlsMode::Prefer => &[Encrypt::IfOffered, Encrypt::No],
+        TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => &[Encrypt::Yes],
+    }
+}
+
+/// Whether another way may work where the server refused this one: `invalid_authorization_specification`.
+pub(crate) fn is_of_the_way(code: &str) -> bool {
+    code == "28000"
+}
+
+/// Connects to the server at this index, and encrypts.
+pub(crate) async fn connect(
+    options: &Options,
+    target: &Target,
+    index: usize,
+    way: Encrypt,
+) -> Result<Stream, SourceError> {
     let net = |error: NetError| target.net(&error);
-    let mut tcp = connect_tcp(&options.host, options.port, options.connect_timeout).await.map_err(net)?;
-    if options.tls.mode == TlsMode::Disable {
+    let (host, limit) = (options.servers.get(index), options.connect_timeout);
+    if host.is_folder() {
+        let path = Path::new(&host.name).join(format!(".s.PGSQL.{}", host.port));
+        return connect_unix(&path, limit).await.map(Stream::Unix).map_err(net);
+    }
+    let mut tcp = connect_tcp(&host.name, host.port, limit).await.map_err(net)?;
+    if way == Encrypt::No {
         return Ok(Stream::Plain(tcp));
     }
     let mut request = bytes::BytesMut::new();
@@ -31,8 +66,8 @@ pub(crate) async fn connect(options: &Options, target: &Target) -> Result<Stream
     let lost = |error: io::Error| target.transient(format!("asking for TLS: {error}"));
     tcp.write_all(&request).await.map_err(lost)?;
     match tcp.read_u8().await.map_err(lost)? {
-        b'S' => upgrade_tls(tcp, &options.tls, &options.host).await.map_err(net),
-        b'N' if options.tls.mode == TlsMode::Prefer => Ok(Stream::Plain(tcp)),
+        b'S' => upgrade_tls(tcp, &options.tls, &host.name).await.map_err(net),
+        b'N' if way == Encrypt::IfOffered => Ok(Stream::Plain(tcp)),
         b'N' => Err(no_tls(target)),
         _ => Err(target.definite("the answer to the TLS request is not PostgreSQL's").repair("check `source.port`")),
     }
@@ -61,30 +96,46 @@ pub(crate) fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// The handshake for tokio-postgres, which sends the SSLRequest itself.
+/// For tokio-postgres, which is given a connection that is encrypted already.
 #[derive(Debug)]
-pub(crate) struct Upgrade {
-    pub(crate) tls: TlsOptions,
-    pub(crate) host: String,
-}
+pub(crate) struct Done;
 
-impl TlsConnect<TcpStream> for Upgrade {
+impl TlsConnect<Checked> for Done {
     type Stream = Encrypted;
     type Error = NetError;
-    type Future = Pin<Box<dyn Future<Output = Result<Encrypted, NetError>> + Send>>;
+    type Future = std::future::Ready<Result<Encrypted, NetError>>;
 
-    fn connect(self, tcp: TcpStream) -> Self::Future {
-        Box::pin(async move { upgrade_tls(tcp, &self.tls, &self.host).await.map(Encrypted) })
+    fn connect(self, stream: Checked) -> Self::Future {
+        std::future::ready(Ok(Encrypted(stream)))
     }
 }
 
 /// A TLS connection of tokio-postgres.
 #[derive(Debug)]
-pub(crate) struct Encrypted(Stream);
+pub(crate) struct Encrypted(Checked);
+
+/// A connection whose first byte is looked at: tokio-postgres would wait for the rest of a message that is none, and another kind of
+/// server couldn't be told from a lost connection.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    stream: Stream,
+    seen: bool,
+}
+
+impl Checked {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self { stream, seen: false }
+    }
+}
+
+/// What answers doesn't speak PostgreSQL's protocol.
+#[derive(Debug, thiserror::Error)]
+#[error("the first answer is not PostgreSQL's")]
+pub(crate) struct NotPostgres;
 
 impl TlsStream for Encrypted {
     fn channel_binding(&self) -> ChannelBinding {
-        match self.0.server_certificate().and_then(|certificate| end_point(&certificate)) {
+        match self.0.stream.server_certificate().and_then(|certificate| end_point(&certificate)) {
             Some(hash) => ChannelBinding::tls_server_end_point(hash),
             None => ChannelBinding::none(),
         }
@@ -108,5 +159,37 @@ impl AsyncWrite for Encrypted {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
+    }
+}
+
+impl AsyncRead for Checked {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if !this.seen
+            && let Some(first) = buf.filled().get(before)
+        {
+            this.seen = true;
+            // a request for authentication, an error, a notice, a negotiation of the protocol's version
+            if !matches!(first, b'R' | b'E' | b'N' | b'v') {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, NotPostgres)));
+            }
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Checked {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

@@ -9,8 +9,8 @@ use bumpalo::collections::Vec as BumpVec;
 use rowcast_core::value::{Array, Dimension};
 use rowcast_core::{Bump, Value};
 
-use super::ArrayPlan;
 use super::scalar::{self, Wrong};
+use super::{ArrayPlan, nested};
 
 /// The server's own limit (`MAXDIM`).
 const MAX_DIMENSIONS: usize = 6;
@@ -120,7 +120,8 @@ impl<'a> Reader<'a> {
         let plan = self.plan;
         let value = match self.rest.strip_prefix(b"\"") {
             Some(quoted) => {
-                let text = self.quoted(quoted)?;
+                let (text, rest) = nested::quoted(quoted, false, self.arena).ok_or(WRONG)?;
+                self.rest = rest;
                 scalar::value(&plan.element, text, self.arena)?
             }
             None => {
@@ -137,37 +138,12 @@ impl<'a> Reader<'a> {
         self.elements.push(value);
         Ok(())
     }
-
-    /// Text up to the closing quote; borrowed unless something in it is escaped.
-    fn quoted(&mut self, text: &'a [u8]) -> Result<&'a [u8], Wrong> {
-        let plain = text.iter().position(|byte| matches!(byte, b'"' | b'\\')).ok_or(WRONG)?;
-        let (head, mut rest) = text.split_at_checked(plain).ok_or(WRONG)?;
-        if let Some(after) = rest.strip_prefix(b"\"") {
-            self.rest = after;
-            return Ok(head);
-        }
-        let mut unescaped = BumpVec::new_in(self.arena);
-        unescaped.extend_from_slice_copy(head);
-        loop {
-            match rest {
-                [b'"', after @ ..] => {
-                    self.rest = after;
-                    return Ok(unescaped.into_bump_slice());
-                }
-                [b'\\', byte, after @ ..] | [byte, after @ ..] => {
-                    unescaped.push(*byte);
-                    rest = after;
-                }
-                [] => return Err(WRONG),
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
-    use super::super::Plan;
+    use super::super::{Form, Plan};
     use super::*;
 
     fn with(element: Plan, delimiter: u8, text: &str, check: impl FnOnce(Result<&Array<'_>, Wrong>)) {
@@ -203,7 +179,7 @@ mod tests {
 
     #[test]
     fn boxes_are_delimited_by_semicolons() {
-        with(Plan::Other, b';', "{(1,1),(0,0);(2,2),(1,1)}", |array| {
+        with(Plan::Other(Form::Opaque), b';', "{(1,1),(0,0);(2,2),(1,1)}", |array| {
             assert_eq!(array.unwrap().elements, [Value::Other("(1,1),(0,0)"), Value::Other("(2,2),(1,1)")]);
         });
     }

@@ -5,7 +5,7 @@
 
 use rowcast_core::Type;
 
-use super::{ArrayPlan, Plan};
+use super::{ArrayPlan, Form, Plan};
 
 /// oid, oid of its array type, name.
 type Row = (u32, u32, &'static str);
@@ -18,9 +18,11 @@ const PLAIN: &[Row] = &[
     (19, 1003, "name"),
     (20, 1016, "bigint"),
     (21, 1005, "smallint"),
+    (22, 1006, "int2vector"),
     (23, 1007, "integer"),
     (25, 1009, "text"),
     (26, 1028, "oid"),
+    (30, 1013, "oidvector"),
     (114, 199, "json"),
     (700, 1021, "real"),
     (701, 1022, "double precision"),
@@ -39,39 +41,71 @@ const PLAIN: &[Row] = &[
     (3802, 3807, "jsonb"),
 ];
 
-/// Types that are given as the server's text. `money` is among them: its text depends on `lc_monetary`, so that
-/// nothing but the server's text is exact.
-const OTHER: &[Row] = &[
-    (27, 1010, "tid"),
-    (28, 1011, "xid"),
-    (29, 1012, "cid"),
-    (142, 143, "xml"),
-    (600, 1017, "point"),
-    (601, 1018, "lseg"),
-    (602, 1019, "path"),
-    (603, 1020, "box"),
-    (604, 1027, "polygon"),
-    (628, 629, "line"),
-    (650, 651, "cidr"),
-    (718, 719, "circle"),
-    (774, 775, "macaddr8"),
-    (790, 791, "money"),
-    (829, 1040, "macaddr"),
-    (869, 1041, "inet"),
-    (3220, 3221, "pg_lsn"),
-    (3614, 3643, "tsvector"),
-    (3615, 3645, "tsquery"),
-    (3904, 3905, "int4range"),
-    (3906, 3907, "numrange"),
-    (3908, 3909, "tsrange"),
-    (3910, 3911, "tstzrange"),
-    (3912, 3913, "daterange"),
-    (3926, 3927, "int8range"),
-    (4072, 4073, "jsonpath"),
+/// Types that are given as the server's text, by what their binary form is. Geometric types have none that is exact: their
+/// text has floats by the server's own rules. `money` is missing: its text is the locale's, which only the server knows.
+const OTHER: &[(Row, Form)] = &[
+    ((24, 1008, "regproc"), Form::Opaque),
+    ((27, 1010, "tid"), Form::Tid),
+    ((28, 1011, "xid"), Form::Number),
+    ((29, 1012, "cid"), Form::Number),
+    ((142, 143, "xml"), Form::Text),
+    ((600, 1017, "point"), Form::Opaque),
+    ((601, 1018, "lseg"), Form::Opaque),
+    ((602, 1019, "path"), Form::Opaque),
+    ((603, 1020, "box"), Form::Opaque),
+    ((604, 1027, "polygon"), Form::Opaque),
+    ((628, 629, "line"), Form::Opaque),
+    ((650, 651, "cidr"), Form::Network),
+    ((718, 719, "circle"), Form::Opaque),
+    ((774, 775, "macaddr8"), Form::Mac),
+    ((829, 1040, "macaddr"), Form::Mac),
+    ((869, 1041, "inet"), Form::Network),
+    ((1033, 1034, "aclitem"), Form::Unsendable),
+    ((1790, 2201, "refcursor"), Form::Text),
+    ((2202, 2207, "regprocedure"), Form::Opaque),
+    ((2203, 2208, "regoper"), Form::Opaque),
+    ((2204, 2209, "regoperator"), Form::Opaque),
+    ((2205, 2210, "regclass"), Form::Opaque),
+    ((2206, 2211, "regtype"), Form::Opaque),
+    ((2970, 2949, "txid_snapshot"), Form::Snapshot),
+    ((3220, 3221, "pg_lsn"), Form::Lsn),
+    ((3614, 3643, "tsvector"), Form::TsVector),
+    ((3615, 3645, "tsquery"), Form::Opaque),
+    ((3642, 3644, "gtsvector"), Form::Unsendable),
+    ((3734, 3735, "regconfig"), Form::Opaque),
+    ((3769, 3770, "regdictionary"), Form::Opaque),
+    ((4072, 4073, "jsonpath"), Form::Versioned),
+    ((4089, 4090, "regnamespace"), Form::Opaque),
+    ((4096, 4097, "regrole"), Form::Opaque),
+    ((4191, 4192, "regcollation"), Form::Opaque),
+    ((5038, 5039, "pg_snapshot"), Form::Snapshot),
+    ((5069, 271, "xid8"), Form::Xid8),
+];
+
+/// Ranges and multiranges, with the oid of what they are of.
+const RANGES: &[(Row, Row, u32)] = &[
+    ((3904, 3905, "int4range"), (4451, 6150, "int4multirange"), 23),
+    ((3906, 3907, "numrange"), (4532, 6151, "nummultirange"), 1700),
+    ((3908, 3909, "tsrange"), (4533, 6152, "tsmultirange"), 1114),
+    ((3910, 3911, "tstzrange"), (4534, 6153, "tstzmultirange"), 1184),
+    ((3912, 3913, "daterange"), (4535, 6155, "datemultirange"), 1082),
+    ((3926, 3927, "int8range"), (4536, 6157, "int8multirange"), 20),
 ];
 
 /// `box[]` is the only built-in array that isn't delimited by commas.
 const BOX: u32 = 603;
+
+/// Every builtin type.
+fn rows() -> impl Iterator<Item = &'static Row> {
+    let ranges = RANGES.iter().flat_map(|(range, multirange, _)| [range, multirange]);
+    PLAIN.iter().chain(OTHER.iter().map(|(row, _)| row)).chain(ranges)
+}
+
+/// The oids of all of them and of their arrays.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn oids() -> impl Iterator<Item = u32> {
+    rows().flat_map(|(scalar, array, _)| [*scalar, *array])
+}
 
 enum Found {
     Scalar(Row),
@@ -79,8 +113,7 @@ enum Found {
 }
 
 fn find(oid: u32) -> Option<Found> {
-    let mut rows = PLAIN.iter().chain(OTHER);
-    rows.find_map(|row| match row {
+    rows().find_map(|row| match row {
         (scalar, _, _) if *scalar == oid => Some(Found::Scalar(*row)),
         (_, array, _) if *array == oid => Some(Found::Array(*row)),
         _ => None,
@@ -105,12 +138,18 @@ fn scalar(oid: u32, typmod: i32) -> (Plan, Type) {
     match oid {
         16 => (Plan::Bool, Type::Bool),
         17 => (Plan::Bytes, Type::Bytes),
-        18 | 19 | 25 | 1042 | 1043 => (Plan::Text, Type::Text),
+        18 => (Plan::Char, Type::Text),
+        19 | 25 | 1042 | 1043 => (Plan::Text, Type::Text),
         20 => int(64),
         21 => int(16),
         23 => int(32),
         26 => (Plan::Oid, Type::Int { bits: 32, unsigned: true }),
-        114 | 3802 => (Plan::Json, Type::Json),
+        22 | 30 => {
+            let (plan, ty) = scalar(if oid == 22 { 21 } else { 26 }, -1);
+            (Plan::Spaced(Box::new(plan)), Type::Array(Box::new(ty)))
+        }
+        114 => (Plan::Json, Type::Json),
+        3802 => (Plan::JsonB, Type::Json),
         700 => (Plan::Float, Type::Float),
         701 => (Plan::Double, Type::Double),
         1082 => (Plan::Date, Type::Date),
@@ -122,8 +161,27 @@ fn scalar(oid: u32, typmod: i32) -> (Plan, Type) {
         1560 | 1562 => (Plan::Bits, Type::Bits { length: u32::try_from(typmod).ok() }),
         1700 => (Plan::Decimal, Type::Decimal { precision_scale: precision_scale(typmod) }),
         2950 => (Plan::Uuid, Type::Uuid),
-        _ => (Plan::Other, Type::Other),
+        _ => ranged(oid).unwrap_or_else(|| {
+            let form = OTHER.iter().find(|((other, ..), _)| *other == oid).map_or(Form::Opaque, |(_, form)| *form);
+            (Plan::Other(form), Type::Other)
+        }),
     }
+}
+
+/// A range or multirange.
+fn ranged(oid: u32) -> Option<(Plan, Type)> {
+    RANGES.iter().find_map(|((range, ..), (multirange, ..), element)| {
+        let of = || scalar(*element, -1);
+        if *range == oid {
+            let (plan, ty) = of();
+            Some((Plan::Range(Box::new(plan)), Type::Range(Box::new(ty))))
+        } else if *multirange == oid {
+            let (plan, ty) = of();
+            Some((Plan::Multirange(Box::new(plan)), Type::Multirange(Box::new(ty))))
+        } else {
+            None
+        }
+    })
 }
 
 /// Declared digits of a time type; six unless declared.
@@ -189,7 +247,7 @@ mod tests {
 
     #[test]
     fn no_oid_occurs_twice() {
-        let mut oids: Vec<u32> = PLAIN.iter().chain(OTHER).flat_map(|(a, b, _)| [*a, *b]).collect();
+        let mut oids: Vec<u32> = rows().flat_map(|(a, b, _)| [*a, *b]).collect();
         let count = oids.len();
         oids.sort_unstable();
         oids.dedup();

@@ -1,15 +1,17 @@
 //! A row into one value per column: a pgoutput tuple, or a DataRow of a query.
 //!
 //! `TupleData`: number of columns (2 bytes), then for each a kind: `n` NULL, `u` unchanged TOAST (the value was
-//! neither changed nor logged), `t` a length (4 bytes) and text. A key-only tuple (`K`) has NULL for every
+//! neither changed nor logged), `t` a length (4 bytes) and text, `b` a length and the binary form. A key-only tuple (`K`) has NULL for every
 //! column that isn't of the replica identity: these are Absent, not NULL.
 //!
 //! `DataRow`: number of columns (2 bytes), then for each a length (4 bytes, -1 for NULL) and text. The backfill's have one
 //! column more than the table, the row's place (`ctid`), which isn't looked at here.
 
+use std::borrow::Cow;
+
 use rowcast_core::{Bump, DecodeError, Image, RowDecoder, Value};
 
-use super::{Plan, scalar};
+use super::{Plan, binary, scalar};
 use crate::replication::connection::literal;
 use crate::wire::Wire;
 
@@ -17,6 +19,8 @@ use crate::wire::Wire;
 pub(crate) const SHAPE_FULL: u32 = 0;
 /// The tuple holds the columns of the replica identity only.
 pub(crate) const SHAPE_KEY: u32 = 1;
+/// The tuple holds all columns, or those of the key and NULL for the others: which of the two nobody says.
+pub(crate) const SHAPE_PARTIAL: u32 = 3;
 /// A DataRow with the table's columns and one more.
 pub(crate) const SHAPE_DATA_ROW: u32 = 2;
 
@@ -31,6 +35,13 @@ pub(crate) struct ColumnPlan {
 /// The plan of one table version.
 #[derive(Debug)]
 pub(crate) struct RowPlan(pub(crate) Vec<ColumnPlan>);
+
+/// A value that isn't NULL, as it came.
+#[derive(Debug, Clone, Copy)]
+enum Cell<'a> {
+    Text(&'a [u8]),
+    Binary(&'a [u8]),
+}
 
 fn truncated() -> DecodeError {
     DecodeError::row("a tuple that ends before its last column")
@@ -61,33 +72,34 @@ impl RowPlan {
         Ok(())
     }
 
-    /// The text of each column that the image has; none for NULL and for what it lacks.
-    fn texts<'a>(&self, bytes: &'a [u8], shape: u32) -> Option<Vec<Option<&'a [u8]>>> {
+    /// What each column that the image has is; none for NULL and for what it lacks.
+    fn cells<'a>(&self, bytes: &'a [u8], shape: u32) -> Option<Vec<Option<Cell<'a>>>> {
         let mut wire = Wire::new(bytes);
         let count = usize::from(wire.u16()?);
         if count != self.0.len() + usize::from(shape == SHAPE_DATA_ROW) {
             return None;
         }
-        let mut texts = Vec::with_capacity(self.0.len());
+        let mut cells = Vec::with_capacity(self.0.len());
         for column in &self.0 {
-            let text = match shape {
+            let cell = match shape {
                 SHAPE_DATA_ROW => match usize::try_from(wire.i32()?) {
-                    Ok(length) => Some(wire.take(length)?),
+                    Ok(length) => Some(Cell::Text(wire.take(length)?)),
                     Err(_) => None,
                 },
                 _ => match wire.u8()? {
-                    b't' => {
+                    kind @ (b't' | b'b') => {
                         let length = wire.u32()?;
-                        let text = wire.take(length as usize)?;
-                        (shape != SHAPE_KEY || column.identity).then_some(text)
+                        let bytes = wire.take(length as usize)?;
+                        let cell = if kind == b'b' { Cell::Binary(bytes) } else { Cell::Text(bytes) };
+                        (shape != SHAPE_KEY || column.identity).then_some(cell)
                     }
                     b'n' | b'u' => None,
                     _ => return None,
                 },
             };
-            texts.push(text);
+            cells.push(cell);
         }
-        Some(texts)
+        Some(cells)
     }
 }
 
@@ -110,21 +122,21 @@ impl RowDecoder for RowPlan {
         row.reserve(count);
         for (index, column) in self.0.iter().enumerate() {
             let absent = image.shape == SHAPE_KEY && !column.identity;
+            let unknown = image.shape == SHAPE_PARTIAL && !column.identity;
             let value = match wire.u8().ok_or_else(truncated)? {
-                b'n' if absent => Value::Absent,
+                b'n' if absent || unknown => Value::Absent,
                 b'n' => Value::Null,
                 b'u' => Value::Absent,
-                b't' => {
+                kind @ (b't' | b'b') => {
                     let length = wire.u32().ok_or_else(truncated)?;
-                    let text = wire.take(length as usize).ok_or_else(truncated)?;
-                    match absent {
-                        true => Value::Absent,
-                        false => {
-                            scalar::value(&column.plan, text, arena).map_err(|what| DecodeError::column(index, what))?
-                        }
-                    }
+                    let bytes = wire.take(length as usize).ok_or_else(truncated)?;
+                    let value = match (absent, kind) {
+                        (true, _) => Ok(Value::Absent),
+                        (false, b't') => scalar::value(&column.plan, bytes, arena),
+                        (false, _) => binary::value(&column.plan, bytes, arena),
+                    };
+                    value.map_err(|what| DecodeError::column(index, what))?
                 }
-                b'b' => return Err(DecodeError::column(index, "binary form, which was not asked for")),
                 kind => return Err(DecodeError::column(index, format!("unknown kind of value 0x{kind:02x}"))),
             };
             row.push(value);
@@ -135,10 +147,13 @@ impl RowDecoder for RowPlan {
     /// Strings without a type, which the server takes for the type of the column that they are compared to. The text of
     /// every type's output function is what its input function reads. For sessions with `standard_conforming_strings`.
     fn literals(&self, data: &[u8], image: Image, columns: &[usize]) -> Option<Vec<String>> {
-        let texts = self.texts(image.span.of(data), image.shape)?;
+        let cells = self.cells(image.span.of(data), image.shape)?;
         let literal_of = |index: &usize| {
-            let text = (*texts.get(*index)?)?;
-            std::str::from_utf8(text).ok().filter(|text| !text.contains('\0')).map(literal)
+            let text = match (*cells.get(*index)?)? {
+                Cell::Text(text) => Cow::Borrowed(std::str::from_utf8(text).ok()?),
+                Cell::Binary(bytes) => Cow::Owned(binary::literal(&self.0.get(*index)?.plan, bytes)?),
+            };
+            (!text.contains('\0')).then(|| literal(&text))
         };
         columns.iter().map(literal_of).collect()
     }
@@ -170,9 +185,23 @@ mod tests {
     }
 
     #[test]
+    fn each_value_says_in_which_form_it_is() {
+        decode(b"\0\x03b\0\0\0\x04\0\0\0\x07t\0\0\0\x01xb\0\0\0\x01y", SHAPE_FULL, |row| {
+            assert_eq!(row.unwrap(), [Value::Int(7), Value::Text("x"), Value::Text("y")]);
+        });
+    }
+
+    #[test]
     fn a_key_only_tuple_has_absent_columns_for_all_but_the_key() {
         decode(b"\0\x03t\0\0\0\x017nn", SHAPE_KEY, |row| {
             assert_eq!(row.unwrap(), [Value::Int(7), Value::Absent, Value::Absent]);
+        });
+    }
+
+    #[test]
+    fn a_null_that_may_stand_for_what_was_not_logged_is_absent() {
+        decode(b"\0\x03t\0\0\0\x017nt\0\0\0\x01x", SHAPE_PARTIAL, |row| {
+            assert_eq!(row.unwrap(), [Value::Int(7), Value::Absent, Value::Text("x")]);
         });
     }
 
@@ -212,6 +241,9 @@ mod tests {
             assert_eq!(literals(&tuple[..end], SHAPE_FULL, &[0]), None);
         }
         assert_eq!(literals(b"\0\x03t\0\0\0\x01\xffnn", SHAPE_FULL, &[0]), None);
+        let binary = b"\0\x03b\0\0\0\x04\0\0\0\x07nb\0\0\0\x03i's";
+        assert_eq!(literals(binary, SHAPE_FULL, &[2, 0]), strings(&["'i''s'", "'7'"]));
+        assert_eq!(literals(b"\0\x03b\0\0\0\x01\0nn", SHAPE_FULL, &[0]), None);
     }
 
     #[test]
@@ -224,7 +256,8 @@ mod tests {
             b"\0\x03nn",
             b"\0\x03nnt\0\0\0\x05abc",
             b"\0\x03nnt\xff\xff\xff\xffa",
-            b"\0\x03nnb\0\0\0\x01a",
+            b"\0\x03nnb\0\0\0\x02a",
+            b"\0\x03b\0\0\0\x01ann",
             b"\0\x03nnx",
             b"\0\x03t\0\0\0\x01xnn",
         ] {

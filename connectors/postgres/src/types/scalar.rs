@@ -7,7 +7,7 @@ use std::str;
 
 use rowcast_core::{Bump, Value};
 
-use super::{Plan, array, temporal};
+use super::{Plan, array, extension, nested, temporal};
 
 /// What is wrong with a value, without the value.
 pub(crate) type Wrong = &'static str;
@@ -16,7 +16,7 @@ pub(crate) type Wrong = &'static str;
 pub(crate) fn value<'a>(plan: &'a Plan, text: &'a [u8], arena: &'a Bump) -> Result<Value<'a>, Wrong> {
     match plan {
         Plan::Int => integer(text).map(Value::Int).ok_or("not an integer"),
-        Plan::Text => utf8(text).map(Value::Text),
+        Plan::Text | Plan::Char => utf8(text).map(Value::Text),
         Plan::Decimal => decimal(text).map(Value::Decimal),
         Plan::Bool => match text {
             b"t" => Ok(Value::Bool(true)),
@@ -39,17 +39,29 @@ pub(crate) fn value<'a>(plan: &'a Plan, text: &'a [u8], arena: &'a Bump) -> Resu
         Plan::TimeTz(digits) => temporal::time_tz(text, *digits).ok_or("not a time with zone"),
         Plan::DateTime(digits) => temporal::date_time(text, *digits).ok_or("not a timestamp in ISO form"),
         Plan::Instant(digits) => temporal::instant(text, *digits).ok_or("not a timestamp in ISO form and UTC"),
-        Plan::Interval => temporal::interval(text).ok_or("not an interval in ISO 8601 form"),
+        Plan::Interval | Plan::FiniteInterval => temporal::interval(text).ok_or("not an interval in ISO 8601 form"),
         Plan::Uuid => uuid(text).map(Value::Uuid).ok_or("not a uuid"),
-        Plan::Json => utf8(text).map(Value::Json),
+        Plan::Json | Plan::JsonB => utf8(text).map(Value::Json),
         Plan::Enum => utf8(text).map(Value::Enum),
         Plan::Array(plan) => array::decode(plan, text, arena),
-        Plan::Other => utf8(text).map(Value::Other),
+        Plan::Money(form) => form
+            .decimal(utf8(text)?, arena)
+            .map(Value::Decimal)
+            .ok_or("not an amount in the form of lc_monetary (was it changed?)"),
+        Plan::Spaced(element) => nested::spaced(element, text, arena),
+        Plan::Range(element) => nested::range(element, text, arena),
+        Plan::Multirange(element) => nested::multirange(element, text, arena),
+        Plan::Composite(attributes) => nested::composite(attributes, text, arena),
+        Plan::Hstore => nested::hstore(text, arena),
+        Plan::Geometry => extension::geometry_text(text, arena),
+        Plan::Vector | Plan::HalfVector => extension::vector_text(text, arena),
+        Plan::SparseVector => extension::sparse_text(text, arena),
+        Plan::Other(_) => utf8(text).map(Value::Other),
     }
 }
 
 /// A database in `SQL_ASCII` doesn't convert: then bytes that aren't UTF-8 arrive here.
-fn utf8(text: &[u8]) -> Result<&str, Wrong> {
+pub(super) fn utf8(text: &[u8]) -> Result<&str, Wrong> {
     str::from_utf8(text).map_err(|_| "not UTF-8 (is the database's encoding SQL_ASCII?)")
 }
 
@@ -82,8 +94,11 @@ fn decimal(text: &[u8]) -> Result<&str, Wrong> {
 
 /// `bytea_output = hex`: `\x` and two digits for each byte.
 fn bytes<'a>(text: &[u8], arena: &'a Bump) -> Result<&'a [u8], Wrong> {
-    const WRONG: Wrong = "not bytes in hex form";
-    let digits = text.strip_prefix(b"\\x").ok_or(WRONG)?;
+    text.strip_prefix(b"\\x").and_then(|digits| hex(digits, arena)).ok_or("not bytes in hex form")
+}
+
+/// Two digits for each byte.
+pub(super) fn hex<'a>(digits: &[u8], arena: &'a Bump) -> Option<&'a [u8]> {
     let (pairs, rest) = digits.as_chunks::<2>();
     let mut invalid = rest.len() as u8;
     let decoded = arena.alloc_slice_fill_iter(pairs.iter().map(|[high, low]| {
@@ -91,7 +106,7 @@ fn bytes<'a>(text: &[u8], arena: &'a Bump) -> Result<&'a [u8], Wrong> {
         invalid |= (high | low) & 0xf0;
         high << 4 | (low & 0x0f)
     }));
-    if invalid == 0 { Ok(decoded) } else { Err(WRONG) }
+    (invalid == 0).then_some(decoded)
 }
 
 /// The value of a hex digit; a value above 15 for any other byte.
@@ -131,6 +146,7 @@ fn uuid(text: &[u8]) -> Option<[u8; 16]> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::Form;
     use super::*;
 
     fn check(plan: Plan, text: &str, expected: Value<'_>) {
@@ -180,7 +196,7 @@ mod tests {
         check(Plan::Text, "", Value::Text(""));
         check(Plan::Json, "{\"a\": 1.0}", Value::Json("{\"a\": 1.0}"));
         check(Plan::Enum, "new", Value::Enum("new"));
-        check(Plan::Other, "(1,2)", Value::Other("(1,2)"));
+        check(Plan::Other(Form::Opaque), "(1,2)", Value::Other("(1,2)"));
         let arena = Bump::new();
         assert!(value(&Plan::Text, &[0xff], &arena).is_err());
     }
@@ -205,7 +221,7 @@ mod tests {
 
     #[test]
     fn no_bytes_make_any_plan_panic() {
-        use super::super::ArrayPlan;
+        use super::super::{ArrayPlan, Attribute};
         let array = |element, delimiter| Plan::Array(Box::new(ArrayPlan { element, delimiter }));
         let plans = [
             Plan::Bool,
@@ -226,13 +242,20 @@ mod tests {
             Plan::Uuid,
             Plan::Json,
             Plan::Enum,
-            Plan::Other,
+            Plan::Other(Form::Opaque),
             array(Plan::Int, b','),
             array(Plan::Text, b','),
-            array(Plan::Other, b';'),
+            array(Plan::Other(Form::Opaque), b';'),
             array(array(Plan::Instant(6), b','), b','),
+            Plan::Range(Box::new(Plan::Decimal)),
+            Plan::Multirange(Box::new(Plan::Text)),
+            Plan::Composite([Attribute { name: "a".into(), oid: 0, plan: array(Plan::Text, b',') }].into()),
+            Plan::Hstore,
+            Plan::Geometry,
+            Plan::Vector,
+            Plan::SparseVector,
         ];
-        let seeds: [&[u8]; 14] = [
+        let seeds: [&[u8]; 20] = [
             b"2026-11-22 11:32:36.411035+00 BC",
             b"-infinity",
             b"P1Y2M-3DT4H5M-6.789S",
@@ -247,6 +270,12 @@ mod tests {
             b"294276-12-31 23:59:59.999999",
             b"[2147483647:-1]={}",
             b"{\"{1,2}\",\"{3,NULL}\"}",
+            b"{[1,2),(\"a \"\"b\\\\\",]}",
+            b"(\"{a,\"\"b c\"\"}\")",
+            b"\"a\"=>NULL, \"b\"=>\"c \\\"\"",
+            b"0101000020E6100000000000000000F03F0000000000000040",
+            b"{1:1.5,3:-2}/5",
+            b"[1,-2.5]",
         ];
         let mut state = 0x2545_f491_4f6c_dd1d_u64;
         let mut random = move || {

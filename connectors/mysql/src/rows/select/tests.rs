@@ -6,6 +6,10 @@ use rowcast_core::Span;
 
 use super::*;
 
+fn bytes(labels: &[String]) -> Vec<Vec<u8>> {
+    labels.iter().map(|label| label.as_bytes().to_vec()).collect()
+}
+
 fn column(ty: Type, charset: Option<&str>, special: Special) -> CatalogColumn {
     CatalogColumn {
         name: "c".to_owned(),
@@ -13,7 +17,10 @@ fn column(ty: Type, charset: Option<&str>, special: Special) -> CatalogColumn {
         nullable: true,
         charset: charset.map(str::to_owned),
         unsigned: false,
-        labels: Vec::new(),
+        labels: match &ty {
+            Type::Enum { labels } | Type::Set { labels } => Labels::of_bytes(&bytes(labels), Charset::Utf8),
+            _ => Labels::default(),
+        },
         special,
         ty,
     }

@@ -1,16 +1,16 @@
-//! What each source is doing, for whoever asks: a small file that the daemon keeps current and `rowcast health` reads.
+//! The status file: what `rowcast health` reads, for a container's health check.
 //!
 //! Guarantees: the file says what is the case now, or is visibly stale: it is replaced atomically at every change and every
-//! [`REFRESH`] besides, so that a daemon that hangs or died doesn't pass for a healthy one. A source is `streaming` only while
-//! its stream is open. An HTTP endpoint with lag and metrics comes with a later issue; this is what a container's health check
-//! needs.
+//! [`REFRESH`] besides, so that a daemon that hangs or died doesn't pass for a healthy one. It works without a network and
+//! whatever `admin` is set to.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+
+use super::{State, Status};
 
 /// Names the file; without it none is written.
 pub const FILE_VARIABLE: &str = "ROWCAST_STATUS_FILE";
@@ -18,30 +18,6 @@ pub const FILE_VARIABLE: &str = "ROWCAST_STATUS_FILE";
 pub const REFRESH: Duration = Duration::from_secs(2);
 /// The age from which the file says nothing any more.
 const STALE: Duration = Duration::from_secs(10);
-
-/// What a source is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "lowercase")]
-pub enum State {
-    /// Opening the sink and the database.
-    Starting,
-    /// The stream is open.
-    Streaming,
-    /// Failed; will be started again.
-    Waiting {
-        /// The error.
-        why: String,
-    },
-    /// Ended; needs an operator unless it was asked to.
-    Stopped {
-        /// The error; none if it was asked to stop.
-        why: Option<String>,
-    },
-}
-
-/// The states of all sources.
-#[derive(Debug, Clone)]
-pub struct Status(watch::Sender<BTreeMap<String, State>>);
 
 /// The file's content.
 #[derive(Debug, Serialize, Deserialize)]
@@ -51,33 +27,21 @@ struct Report {
     sources: BTreeMap<String, State>,
 }
 
-impl Default for Status {
-    fn default() -> Self {
-        Self(watch::Sender::new(BTreeMap::new()))
-    }
-}
-
 impl Status {
-    /// Says what a source is doing from now on.
-    pub fn set(&self, source: &str, state: State) {
-        self.0.send_modify(|states| {
-            states.insert(source.to_owned(), state);
-        });
-    }
-
     /// Keeps the file current until dropped. A file that can't be written is logged once.
     pub async fn keep_file(self, path: PathBuf) {
-        let mut states = self.0.subscribe();
+        let mut changes = self.changes();
         let mut complained = false;
         loop {
-            let report = Report { at: now(), sources: states.borrow_and_update().clone() };
-            if let Err(error) = write(&path, &report)
+            changes.mark_unchanged();
+            let sources = self.states().into_iter().map(|(name, now)| (name, now.state)).collect();
+            if let Err(error) = write(&path, &Report { at: now(), sources })
                 && !complained
             {
                 complained = true;
                 tracing::warn!(file = %path.display(), "can't write the status file: {error}; see {FILE_VARIABLE}");
             }
-            let _ = tokio::time::timeout(REFRESH, states.changed()).await;
+            let _ = tokio::time::timeout(REFRESH, changes.changed()).await;
         }
     }
 }
@@ -103,18 +67,17 @@ pub fn read(path: &Path) -> Result<(Vec<String>, bool), String> {
     })?;
     let report: Report =
         serde_json::from_slice(&bytes).map_err(|error| format!("{shown} is no status file: {error}"))?;
-    let age = now().saturating_sub(report.at);
+    // a clock that was set back doesn't make an old file new: a living daemon writes it again soon
+    let age = now().abs_diff(report.at);
     if age > STALE.as_secs() {
-        return Err(format!("{shown} is {age} s old: the daemon hangs or has ended"));
+        let is = if report.at > now() { "of a time that comes in" } else { "old by" };
+        return Err(format!("{shown} is {is} {age} s: the daemon hangs or has ended"));
     }
-    let line = |(source, state): (&String, &State)| match state {
-        State::Starting => format!("{source}: starting"),
-        State::Streaming => format!("{source}: streaming"),
-        State::Waiting { why } => format!("{source}: waiting: {why}"),
-        State::Stopped { why: Some(why) } => format!("{source}: stopped: {why}"),
-        State::Stopped { why: None } => format!("{source}: stopped"),
+    let line = |(source, state): (&String, &State)| match state.why() {
+        Some(why) => format!("{source}: {}: {why}", state.name()),
+        None => format!("{source}: {}", state.name()),
     };
-    let well = !report.sources.is_empty() && report.sources.values().all(|state| *state == State::Streaming);
+    let well = !report.sources.is_empty() && report.sources.values().all(State::is_ready);
     Ok((report.sources.iter().map(line).collect(), well))
 }
 
@@ -134,10 +97,11 @@ mod tests {
     }
 
     #[test]
-    fn all_is_well_only_while_every_source_streams() {
-        let waiting = State::Waiting { why: "no route".into() };
+    fn all_is_well_only_while_every_source_works() {
+        let waiting = State::Waiting { why: "no route".into(), until: None };
         for (states, well) in [
-            (sources(&[("a", State::Streaming), ("b", State::Streaming)]), true),
+            (sources(&[("a", State::Streaming), ("b", State::Backfilling { tables_left: 2 })]), true),
+            (sources(&[("a", State::Streaming), ("b", State::Starting { why: None })]), false),
             (sources(&[("a", State::Streaming), ("b", waiting)]), false),
             (sources(&[("a", State::Stopped { why: None })]), false),
             (sources(&[]), false),
@@ -150,7 +114,9 @@ mod tests {
     #[test]
     fn a_stale_or_missing_file_is_never_healthy() {
         let old = file(&Report { at: now() - 60, sources: sources(&[("a", State::Streaming)]) });
-        assert!(read(old.path()).unwrap_err().contains("60 s old"));
+        assert!(read(old.path()).unwrap_err().contains("old by 60 s"));
+        let future = file(&Report { at: now() + 3600, sources: sources(&[("a", State::Streaming)]) });
+        assert!(read(future.path()).unwrap_err().contains("hangs or has ended"));
         assert!(read(Path::new("/nowhere/status")).unwrap_err().contains(FILE_VARIABLE));
     }
 }

@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| rowcast_mysql::fuzzing::row(input, &mut rowcast_fuzz::see));

@@ -1,0 +1,25 @@
+-- Tables that change between their rows.
+create table t (id int primary key, a int, b varchar(10));
+insert into t values (1, 1, 'one');
+alter table t add column c int default 5, algorithm = instant;
+insert into t values (2, 2, 'two', 2);
+/* a comment */ alter table t drop column a;
+update t set c = 6 where id = 1;
+alter table t rename column b to bb, modify c bigint first;
+insert into t (id, bb, c) values (3, 'three', 3);
+alter table t drop primary key, add primary key (bb, id), modify bb varchar(300) character set utf16;
+update t set id = 30 where id = 3;
+create table u like t;
+insert into u select * from t;
+rename table t to old_t, u to t;
+insert into t (id, bb, c) values (4, 'four', 4);
+create table made (primary key (id)) select id, bb from t;
+create temporary table tmp (v int);
+insert into tmp values (1);
+drop temporary table tmp;
+create view seen as select id from t;
+drop view seen;
+create trigger tr after insert on t for each row insert into made values (new.id, new.bb);
+insert into t (id, bb, c) values (5, 'five', 5);
+truncate table t;
+drop table t, old_t, made;

@@ -1,0 +1,91 @@
+//! A transaction far larger than memory: published in parts, killed in between, and gone on with behind the last row that is out.
+
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::task::JoinSet;
+
+use crate::kafka::MOST;
+use crate::support::process::Watch;
+use crate::support::source::{Kind, Source, wait_until_streaming};
+use crate::support::{env, eventually, kafka};
+
+const ROWS: usize = 300_000;
+const KILLS: usize = 4;
+/// Three of these at once, built without optimisation, on a machine that does other things.
+const LIMIT: Duration = Duration::from_secs(400);
+
+async fn larger_than_memory(kind: Kind) {
+    let mut random = StdRng::seed_from_u64(23);
+    let source = Source::create(kind, "huge").await;
+    source.create_table("rows_of", "id bigint primary key, body varchar(250)").await;
+    let mut daemon =
+        source.to_kafka_with("memory: { budget: 4MiB }\ncommit: { max_bytes: 1MiB }\nbackfill: never\n").spawn();
+    wait_until_streaming(&mut daemon).await;
+    let watch = Watch::new(daemon.pid());
+    let began = Instant::now();
+    match &source {
+        Source::Postgres(db) => {
+            db.exec(&format!("insert into rows_of select n, repeat('x', 200) from generate_series(1, {ROWS}) n")).await;
+        }
+        Source::Mysql(db) => {
+            let limit = if kind == Kind::Mysql { "cte_max_recursion_depth" } else { "max_recursive_iterations" };
+            db.exec(&format!("set session {limit} = 1000000")).await;
+            let series = format!("with recursive s(n) as (select 1 union all select n + 1 from s where n < {ROWS})");
+            db.exec(&format!("insert into rows_of {series} select n, repeat('x', 200) from s")).await;
+        }
+    }
+    let topic = source.topic("rows_of");
+    let mut cuts = Vec::new();
+    for _ in 0..KILLS {
+        let before = cuts.last().copied().unwrap_or(0);
+        let out = eventually(LIMIT, "a further part of the transaction", || async {
+            let end = kafka::committed_end(env().brokers(), &topic).await;
+            if end > before + 2_000 { Ok(end) } else { Err(end) }
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..1000))).await;
+        cuts.push(out);
+        daemon.kill9();
+        daemon.start();
+        watch.follow(daemon.pid());
+    }
+    assert!(
+        cuts.iter().all(|cut| (*cut as usize) < ROWS),
+        "{}: all was out before the last kill: {cuts:?}",
+        kind.name()
+    );
+    eventually(LIMIT, "the whole transaction", || async {
+        let end = kafka::committed_end(env().brokers(), &topic).await;
+        // the ends of transactions count too
+        if end as usize > ROWS { Ok(()) } else { Err(end) }
+    })
+    .await;
+    let took = began.elapsed();
+    let mut transactions = std::collections::HashSet::new();
+    let events = eventually(LIMIT, "all rows", || async {
+        let records = kafka::read(env().brokers(), &topic, true).await;
+        if records.len() >= ROWS { Ok(records) } else { Err(records.len()) }
+    })
+    .await;
+    for (index, record) in events.iter().enumerate() {
+        let event = record.json();
+        assert_eq!(event["after"]["id"].as_u64().unwrap(), index as u64 + 1, "{}: {event}", kind.name());
+        transactions.insert(event["source"]["tx"].as_str().unwrap().to_owned());
+    }
+    assert_eq!((events.len(), transactions.len()), (ROWS, 1));
+    let peak = watch.peak();
+    println!(
+        "{}: {ROWS} rows in one transaction, killed with {cuts:?} out, {:.0} s, peak {} MB",
+        kind.name(),
+        took.as_secs_f64(),
+        peak >> 20
+    );
+    assert!(peak < MOST, "{}: {} MB", kind.name(), peak >> 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_larger_than_memory_is_gone_on_with_after_every_kill() {
+    JoinSet::from_iter(Kind::ALL.map(larger_than_memory)).join_all().await;
+}

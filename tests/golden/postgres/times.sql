@@ -1,0 +1,16 @@
+-- Dates and times. debezium-losses: infinities become numbers, intervals overflow or stop the connector, BC dates differ between
+-- stream and snapshot and lose their era in arrays, timestamps of the year 294276 overflow, timetz loses its offset and 24:00:00,
+-- timetz[] its fractions, interval[] is absent.
+set timezone = 'UTC';
+create table times (id int primary key, day date, clock time, coarse time(0), clocktz timetz, clocktz2 timetz(2), local timestamp,
+  local3 timestamp(3), instant timestamptz, instant0 timestamptz(0), span interval, span_dt interval day to second(2), span_ym interval year to month,
+  days date[], clocks time[], clocktzs timetz[], locals timestamp[], instants timestamptz(3)[], spans interval[]);
+-- rows
+insert into times values (1, '2026-11-22', '23:59:59.999999', '23:59:59', '12:00:00.5+02', '12:00:00.25-15:59:59', '2026-11-22 11:32:36.411035', '2026-11-22 11:32:36.411', '2026-11-22 11:32:36.411035+01', '2026-11-22 11:32:36+05:30', '1 year 2 mons 3 days 04:05:06.7', '3 days 04:05:06.78', '1 year 2 mons', '{2026-11-22,NULL}', '{12:00,NULL}', '{12:00:00.123456+02}', '{"2026-11-22 11:32:36.5"}', '{"2026-11-22 11:32:36.5+00"}', '{"1 day","-1 mon",NULL}');
+insert into times values (2, 'infinity', '24:00:00', '24:00:00', '24:00:00+00', '00:00:00+15:59', 'infinity', '-infinity', 'infinity', '-infinity', '-1 year -2 mons +3 days -04:05:06.7', '-00:00:00.01', '-1 mon', '{infinity,-infinity}', '{24:00}', '{24:00:00-08}', '{infinity,-infinity}', '{-infinity,infinity}', '{-178000000 years}');
+insert into times values (3, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null);
+insert into times values (4, '4714-11-24 BC', '00:00:00', '00:00:00', '00:00:00-00:00:01', '23:59:59.99+00', '4714-11-24 00:00:00 BC', '0001-12-31 23:59:59.999 BC', '4714-11-24 00:00:00+00 BC', '0044-03-15 12:00:00+00 BC', '178956970 years 7 mons 2147483646 days 2562047788:00:54.775807', '2147483647 days', '178956970 years 7 mons', '{"0044-03-15 BC",0001-01-01}', '{00:00:00.000001}', '{00:00:00.1+00:00:59}', '{"0044-03-15 12:00:00 BC"}', '{"0044-03-15 12:00:00.001+00 BC"}', '{"2562047788:00:54.775807"}');
+insert into times values (5, '5874897-12-31', '00:00:00.000001', '12:00:00.5', '01:02:03+01:02:03', '12:00+01', '294276-12-31 23:59:59.999999', '10000-01-01 00:00:00', '294276-12-31 23:59:59.999999+00', '9999-12-31 23:59:59+00', '0', '00:00:00', '0', '{5874897-12-31,4714-11-24 BC}', '{}', '{}', '{}', '{}', '{}');
+insert into times values (6, '-infinity', '12:34:56.78', '12:34:56.78', '12:34:56.7-03:30', '12:34:56.789-03:30', '1999-12-31 23:59:59.999999', '1970-01-01', '0001-01-01 00:00:00+00', '1883-11-18 12:03:57-05', '-2147483648 mons -2147483648 days', '-1 day 00:00:00.01', '13 mons', '[0:1]={2000-01-01,2000-02-29}', '{{01:00},{02:00}}', null, '{{"2000-01-01 00:00:00"}}', null, '{{"1 mon -1 day 00:00:01"},{"-00:00:01"}}');
+insert into times values (7, '0001-01-01', '06:05:04.30', '06:05:04', '06:05:04.30+00', '06:05:04.30+00', '0001-01-01 00:00:00', '0001-01-01 00:00:00.001 BC', '1900-01-01 00:00:00+00', '2038-01-19 03:14:08+00', '1 day -00:00:00.000001', '1 day 00:00:01.5', '100 years', null, null, null, null, null, null);
+-- 17 insert into times (id, span, spans) values (8, 'infinity', '{infinity,-infinity,NULL}');

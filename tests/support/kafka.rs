@@ -82,7 +82,8 @@ pub fn read_blocking(brokers: &str, topic: &str, committed: bool) -> Vec<Record>
     let partitions = partitions(&consumer, topic);
     let mut list = TopicPartitionList::new();
     for &partition in &partitions {
-        list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+        // nothing is deleted from the topics of tests; `Beginning` would be asked for partition by partition
+        list.add_partition_offset(topic, partition, Offset::Offset(0)).unwrap();
     }
     consumer.assign(&list).unwrap();
     let mut open: HashSet<i32> = partitions.into_iter().collect();
@@ -143,6 +144,7 @@ fn consumer(brokers: &str, committed: bool) -> BaseConsumer {
         .set("group.id", "rowcast-tests")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
+        .set("auto.offset.reset", "earliest")
         .set("isolation.level", if committed { "read_committed" } else { "read_uncommitted" })
         .set("fetch.wait.max.ms", "50")
         .set("allow.auto.create.topics", "false")

@@ -43,7 +43,7 @@ trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
 impl Fake {
-    /// Follows the script on every connection, and closes it at the end.
+    /// Follows the script on every connection, and closes it at the end, once the client did.
     pub async fn new(script: Vec<Step>) -> Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -88,6 +88,9 @@ async fn follow(mut wire: Box<dyn Wire>, script: Vec<Step>, heard: Arc<Mutex<Vec
             Step::Hang => tokio::time::sleep(Duration::from_secs(3600)).await,
         }
     }
+    // a socket that is dropped with something unread is reset, by chance before the client has read all: this end is orderly
+    wire.shutdown().await.ok()?;
+    while wire.read(&mut [0; 1024]).await.ok()? > 0 {}
     Some(())
 }
 

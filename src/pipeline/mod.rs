@@ -16,6 +16,7 @@ mod encode;
 mod poison;
 mod publish;
 pub mod size;
+mod staged;
 mod stopped;
 
 use std::path::PathBuf;
@@ -379,7 +380,7 @@ async fn dispatch(
     workers: usize,
 ) {
     let slots = Arc::new(Semaphore::new(workers + 1));
-    let buffers = publish::Buffers::default();
+    let buffers = staged::Buffers::default();
     while let Some((batch, held)) = waiting.recv().await {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let (encoder, buffer) = (Arc::clone(&encoder), buffers.take());
@@ -388,7 +389,7 @@ async fn dispatch(
             let mut encoded = encoder.encode(&batch, buffer)?;
             drop(batch);
             encoded.held = vec![held, slot];
-            Ok(publish::Staged::new(encoded, pool))
+            Ok(staged::Staged::new(encoded, pool))
         });
         if publisher.send(work).await.is_err() {
             return;

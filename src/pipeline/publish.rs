@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::mem;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rowcast_core::{Confirm, Inside, LogPosition, Position, Prepared, TableName, Transaction};
@@ -25,6 +25,7 @@ use super::copies::Copies;
 use super::encode::{Encoded, Encoder, Progress, Record, Touched};
 use super::poison;
 use super::size::CommitSize;
+use super::staged::Staged;
 use super::stopped::Schemas;
 use crate::backfill::board::Board;
 use crate::backfill::coordinator::Message;
@@ -61,49 +62,6 @@ const SERVE: Duration = Duration::from_millis(500);
 
 /// An encoded batch, or being encoded.
 pub type Job = JoinHandle<Result<Staged, RunError>>;
-
-/// Output buffers, used again.
-#[derive(Debug, Clone, Default)]
-pub struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
-
-impl Buffers {
-    /// Buffers kept, and the largest one that is.
-    const KEPT: usize = 4;
-    const LARGEST: usize = 4 << 20;
-
-    /// An empty buffer.
-    pub fn take(&self) -> Vec<u8> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
-    }
-
-    fn give_back(&self, mut buffer: Vec<u8>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < Self::KEPT && buffer.capacity() <= Self::LARGEST {
-            buffer.clear();
-            kept.push(buffer);
-        }
-    }
-}
-
-/// An encoded batch whose buffer goes back to its pool.
-#[derive(Debug)]
-pub struct Staged {
-    encoded: Encoded,
-    pool: Buffers,
-}
-
-impl Staged {
-    /// Ties an encoded batch to the pool of its buffer.
-    pub fn new(encoded: Encoded, pool: Buffers) -> Self {
-        Self { encoded, pool }
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        self.pool.give_back(mem::take(&mut self.encoded.buf));
-    }
-}
 
 /// What the publisher learns once the source is open.
 pub struct Started {

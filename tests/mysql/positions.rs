@@ -1,7 +1,7 @@
 //! Positions: GTID sets against the server's own functions, tags and domains; being one replica among others. Files and offsets
 //! are in [`places`].
 
-mod places;
+pub mod places;
 
 use std::time::Duration;
 

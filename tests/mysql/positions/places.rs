@@ -13,7 +13,7 @@ use crate::support::source::{PATIENCE, Source, wait_until_streaming};
 use crate::support::{Servers, env, eventually, kafka};
 
 /// Settings of a server without GTIDs.
-const OFF: (&str, &str) = ("ROWCAST_MYSQL_CONF", "--gtid-mode=OFF --enforce-gtid-consistency=OFF");
+pub const OFF: (&str, &str) = ("ROWCAST_MYSQL_CONF", "--gtid-mode=OFF --enforce-gtid-consistency=OFF");
 const LONG: Duration = Duration::from_secs(120);
 
 /// MySQL without GTIDs, a database on it, and a daemon.

@@ -36,6 +36,7 @@ use rowcast_core::{Batch, LogPosition, Pulse, SourceError, SourceStream, TableNa
 use crate::Options;
 use crate::binlog::{event, request};
 use crate::catalog::Catalog;
+use crate::catalog::versions::Found;
 use crate::connection::packet::{HEADER, Header, MAX_PAYLOAD, Wire, WireError};
 use crate::connection::{Connection, handshake, proxy};
 use crate::error::{ServerError, Where};
@@ -55,6 +56,9 @@ pub(crate) const BATCH_BYTES: usize = 256 * 1024;
 const SHORT_READ: usize = 16 * 1024;
 const BUSY: Duration = Duration::from_millis(2);
 const PAUSE: Duration = Duration::from_millis(1);
+/// How long a table that the catalog doesn't have may be on its way there, and how often that is looked at.
+const NOT_YET_SEEN: Duration = Duration::from_millis(500);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A binlog stream.
 #[derive(Debug)]
@@ -360,6 +364,22 @@ impl MysqlStream {
     }
 }
 
+impl MysqlStream {
+    /// What the catalog says of a table. The rows of `CREATE TABLE ... SELECT` are sent before the table is to be seen: at the log's
+    /// end one that isn't there is asked for again.
+    async fn look_up(&mut self, name: &TableName) -> Result<Option<Found>, SourceError> {
+        let until = Instant::now() + NOT_YET_SEEN;
+        loop {
+            let found = self.catalog.table(name).await?;
+            let at_the_end = self.last_read.is_some_and(|(_, short)| short);
+            if found.is_some() || !at_the_end || Instant::now() >= until {
+                return Ok(found);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+}
+
 impl SourceStream for MysqlStream {
     async fn next(&mut self) -> Result<Batch, SourceError> {
         loop {
@@ -372,7 +392,7 @@ impl SourceStream for MysqlStream {
                 Step::Batch(batch) => return Ok(batch),
                 Step::Again => {}
                 Step::Need(name) => {
-                    let found = self.catalog.table(&name).await?;
+                    let found = self.look_up(&name).await?;
                     self.assembler.answer(name, found);
                 }
                 Step::Read => {

@@ -2,7 +2,7 @@
 //!
 //! The size begins at 1 MiB, doubles with each commit that is quick and shrinks by the excess of each that is slow. A broker that
 //! throttles by quota lets some seconds' worth pass at once and then stands still as long: so for some minutes behind a commit
-//! that was slow or failed, a size is also at most what the sink has taken in four seconds, over the last half minute. All of this
+//! that was slow or failed, a size is also at most what the sink has taken in two seconds, over the last half minute. All of this
 //! is kept from run to run: a size that is never delivered in time would be tried for ever.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +18,7 @@ const SLOW: Duration = Duration::from_secs(2);
 /// How long the sink's pace is kept to behind a slow commit.
 const WARY: Duration = Duration::from_secs(180);
 /// What one commit then holds of the sink's pace, in seconds.
-const SHARE: f64 = 4.0;
+const SHARE: f64 = 2.0;
 /// The time that the pace is an average of, in seconds.
 const AVERAGE: f64 = 30.0;
 
@@ -169,7 +169,7 @@ mod tests {
                 longest = longest.max(wait);
             }
         }
-        assert!(longest < Duration::from_secs(6), "{longest:?}");
+        assert!(longest < Duration::from_secs(4), "{longest:?}");
         assert!(size.bytes() >= LEAST);
     }
 

@@ -27,6 +27,7 @@ const LONGEST_STOP: Duration = Duration::from_secs(20);
 
 /// Runs the command of this process' arguments.
 pub fn main() -> ExitCode {
+    limits::keep_memory_together();
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

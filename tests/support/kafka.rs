@@ -153,9 +153,36 @@ fn consumer(brokers: &str, committed: bool) -> BaseConsumer {
 }
 
 fn partitions(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
-    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
-    let topics = metadata.topics().iter().filter(|t| t.name() == topic && t.error().is_none());
-    topics.flat_map(|t| t.partitions().iter().map(|p| p.id())).collect()
+    use rdkafka::types::RDKafkaRespErr::{RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART};
+    let deadline = Instant::now() + 2 * TIMEOUT;
+    loop {
+        let metadata = match consumer.fetch_metadata(Some(topic), TIMEOUT) {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                assert!(Instant::now() < deadline, "the partitions of {topic}: {error}");
+                continue;
+            }
+        };
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Vec::new() };
+        match found.error() {
+            None => return found.partitions().iter().map(|partition| partition.id()).collect(),
+            Some(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART | RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC) => return Vec::new(),
+            // a broker that is busy with the topic
+            Some(error) => assert!(Instant::now() < deadline, "the partitions of {topic}: {error:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Partitions of a topic that have a leader.
+pub async fn led_partitions(brokers: &str, topic: &str) -> u64 {
+    let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
+    let ask = move || {
+        let metadata = consumer(&brokers, true).fetch_metadata(Some(&topic), TIMEOUT).unwrap();
+        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        partitions.filter(|partition| partition.leader() >= 0 && partition.error().is_none()).count() as u64
+    };
+    tokio::task::spawn_blocking(ask).await.unwrap()
 }
 
 /// Names of the shared broker's topics that start with `prefix`, sorted.

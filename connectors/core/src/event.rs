@@ -32,9 +32,9 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Bytes that this batch keeps in memory, for the budget: data and events.
+    /// Bytes that this batch keeps in memory, for the budget: data and events, with the room that these have.
     pub fn memory(&self) -> usize {
-        self.data.len() + self.beside + self.events.len() * size_of::<Event>()
+        self.data.len() + self.beside + self.events.capacity() * size_of::<Event>()
     }
 
     /// The bytes of a span; empty if the span lies outside, which only a connector's defect can cause.

@@ -30,7 +30,7 @@ use crate::error::Where;
 pub(crate) use rows::RowsCursor;
 
 /// Events in one batch; a row event with more rows is spread over several.
-pub(crate) const BATCH_EVENTS: usize = 16 * 1024;
+pub(crate) const BATCH_EVENTS: usize = 4 * 1024;
 /// Bytes of a statement's text that are told.
 const MOST_STATEMENT: usize = 64 << 10;
 

@@ -112,11 +112,11 @@ async fn in_parts(compression: &str) -> u64 {
 }
 
 /// What comes out of one event is far larger than the budget: it passes in parts, and is gone on with behind the last row that was
-/// published. It takes no more memory than one that isn't compressed: the rest of zstd's window.
+/// published.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compressed_transaction_passes_in_parts_and_is_gone_on_with_after_a_kill() {
     let (plain, packed) = (in_parts("off").await, in_parts("on").await);
-    assert!(packed < plain.max(MOST) + (24 << 20), "{} MB, and {} MB without compression", packed >> 20, plain >> 20);
+    assert!(packed.max(plain) < MOST, "{} MB, and {} MB without compression", packed >> 20, plain >> 20);
 }
 
 /// A compressed transaction of several packets is put together in a file.

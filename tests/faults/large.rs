@@ -16,6 +16,21 @@ const KILLS: usize = 4;
 /// Three of these at once, built without optimisation, on a machine that does other things.
 const LIMIT: Duration = Duration::from_secs(400);
 
+/// One transaction of that many rows.
+async fn fill(source: &Source, kind: Kind, table: &str, body: &str) {
+    match source {
+        Source::Postgres(db) => {
+            db.exec(&format!("insert into {table} select n, {body} from generate_series(1, {ROWS}) n")).await;
+        }
+        Source::Mysql(db) => {
+            let limit = if kind == Kind::Mysql { "cte_max_recursion_depth" } else { "max_recursive_iterations" };
+            db.exec(&format!("set session {limit} = 1000000")).await;
+            let series = format!("with recursive s(n) as (select 1 union all select n + 1 from s where n < {ROWS})");
+            db.exec(&format!("insert into {table} {series} select n, {body} from s")).await;
+        }
+    }
+}
+
 async fn larger_than_memory(kind: Kind) {
     let mut random = StdRng::seed_from_u64(23);
     let source = Source::create(kind, "huge").await;
@@ -25,17 +40,7 @@ async fn larger_than_memory(kind: Kind) {
     wait_until_streaming(&mut daemon).await;
     let watch = Watch::new(daemon.pid());
     let began = Instant::now();
-    match &source {
-        Source::Postgres(db) => {
-            db.exec(&format!("insert into rows_of select n, repeat('x', 200) from generate_series(1, {ROWS}) n")).await;
-        }
-        Source::Mysql(db) => {
-            let limit = if kind == Kind::Mysql { "cte_max_recursion_depth" } else { "max_recursive_iterations" };
-            db.exec(&format!("set session {limit} = 1000000")).await;
-            let series = format!("with recursive s(n) as (select 1 union all select n + 1 from s where n < {ROWS})");
-            db.exec(&format!("insert into rows_of {series} select n, repeat('x', 200) from s")).await;
-        }
-    }
+    fill(&source, kind, "rows_of", "repeat('x', 200)").await;
     let topic = source.topic("rows_of");
     let mut cuts = Vec::new();
     for _ in 0..KILLS {
@@ -88,4 +93,27 @@ async fn larger_than_memory(kind: Kind) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_larger_than_memory_is_gone_on_with_after_every_kill() {
     JoinSet::from_iter(Kind::ALL.map(larger_than_memory)).join_all().await;
+}
+
+/// Narrow rows take far more memory as events and records than they have bytes: the budget counts what they take.
+async fn narrow(kind: Kind) {
+    let source = Source::create(kind, "narrow").await;
+    source.create_table("t", "id bigint primary key, v smallint").await;
+    let mut daemon = source.to_kafka_with("backfill: never\n").spawn();
+    wait_until_streaming(&mut daemon).await;
+    let watch = Watch::new(daemon.pid());
+    fill(&source, kind, "t", "n % 7").await;
+    let topic = source.topic("t");
+    eventually(LIMIT, "the whole transaction", || async {
+        let end = kafka::committed_end(env().brokers(), &topic).await;
+        if end as usize > ROWS { Ok(()) } else { Err(end) }
+    })
+    .await;
+    println!("{}: {ROWS} narrow rows, peak {} MB", kind.name(), watch.peak() >> 20);
+    assert!(watch.peak() < MOST, "{}: {} MB", kind.name(), watch.peak() >> 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn narrow_rows_keep_within_memory_with_the_default_settings() {
+    JoinSet::from_iter(Kind::ALL.map(narrow)).join_all().await;
 }

@@ -1,7 +1,7 @@
 //! Prints the changes of a database as they come, or counts them: a look at the source without the daemon.
 //!
 //! ```text
-//! PGHOST=127.0.0.1 PGUSER=cdc PGPASSWORD=... PGDATABASE=shop cargo run -p rowcast-postgres --example dump -- 'public.*'
+//! PGHOST=127.0.0.1 PGUSER=cdc PGPASSWORD=... PGDATABASE=shop cargo run -p rowcast-postgres --example dump_postgres -- 'public.*'
 //! ```
 //!
 //! `BINARY=1` takes values in binary form where possible; `SLOT=name` uses a lasting slot and publication of that name (else a temporary one), `RESUME=0/16B3748` begins

@@ -5,7 +5,9 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod admin;
+pub mod connect;
 pub mod daemon;
+pub mod debezium;
 pub mod env;
 pub mod fold;
 pub mod golden;

@@ -111,6 +111,7 @@ pub fn postgres_source(
         two_phase: postgres.stream.two_phase,
         spill_folder: config.state_dir.clone(),
         spill_limit: postgres.stream.spill_limit,
+        describe: false,
     })
 }
 
@@ -204,6 +205,8 @@ async fn supervise_source(
                 include_query: mysql.include_query,
                 spill_folder: config.state_dir.clone(),
                 spill_limit: mysql.spill_limit,
+                describe: false,
+                ddl: false,
             });
             Box::pin(with_sink(source, config, options, aside, stop)).await
         }

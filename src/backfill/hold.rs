@@ -221,7 +221,14 @@ mod tests {
 
     fn transaction(xid: u32) -> Arc<Transaction> {
         let mark = Mark::Lsn(Lsn(1));
-        Arc::new(Transaction { id: xid.to_string(), xid: Some(xid), pos: xid.to_string(), mark, commit_us: 0 })
+        Arc::new(Transaction {
+            id: xid.to_string(),
+            xid: Some(xid),
+            pos: xid.to_string(),
+            mark,
+            commit_us: 0,
+            facts: rowcast_core::TransactionFacts::default(),
+        })
     }
 
     fn event(text: &str) -> Encoded {
@@ -237,7 +244,13 @@ mod tests {
 
     fn reading(xmax: u64) -> Arc<Reading> {
         let snapshot = Snapshot::Xids { xmin: xmax, xmax, running: vec![] };
-        Arc::new(Reading { snapshot, bound: Offset { file: 0, byte: 25 }, pos: String::new(), now_us: 0 })
+        Arc::new(Reading {
+            snapshot,
+            bound: Offset { file: 0, byte: 25 },
+            pos: String::new(),
+            file: String::new(),
+            now_us: 0,
+        })
     }
 
     fn all(hold: &mut Hold) -> Vec<String> {

@@ -344,6 +344,8 @@ impl<'a> Work<'a> {
             }
             Event::Heartbeat(position, at) => self.progress(Progress::Heartbeat(position.clone(), *at)),
             Event::TableFailed(failure) => self.progress(Progress::TableFailed(Arc::clone(failure))),
+            // the json format has nothing for these, and doesn't ask for them
+            Event::Ddl(_) => {}
             Event::Schema(schema) => self.progress(Progress::Schema(Arc::clone(schema))),
             Event::Change(change) => {
                 self.rows = change.seq;

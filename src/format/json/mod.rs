@@ -465,8 +465,13 @@ mod tests {
     }
 
     fn orders() -> Table {
-        let column =
-            |name: &str, ty| Column { name: name.to_owned(), ty, native: "x".to_owned(), nullable: Some(false) };
+        let column = |name: &str, ty| Column {
+            name: name.to_owned(),
+            ty,
+            native: "x".to_owned(),
+            nullable: Some(false),
+            facts: None,
+        };
         let name = TableName { db: Arc::from("shop"), schema: Some(Arc::from("public")), table: Arc::from("orders") };
         let columns = vec![
             column("id", Type::Int { bits: 64, unsigned: false }),
@@ -488,6 +493,7 @@ mod tests {
                 pos: lsn.to_string(),
                 mark: Mark::Lsn(lsn),
                 commit_us: 17,
+                facts: rowcast_core::TransactionFacts::default(),
             },
         );
         (source, text)

@@ -197,6 +197,7 @@ impl Known {
                 ty: column.ty,
                 native: column.native,
                 nullable: Some(column.nullable),
+                facts: None,
             })
             .collect();
         let table = Arc::new(Table::new(name, columns, found.key, Box::new(decoder)));

@@ -62,6 +62,7 @@ pub(crate) fn build(
                 ty: known.map_or_else(|| kind.ty(), |column| column.ty.clone()),
                 native: known.map_or_else(told, |column| column.native.clone()),
                 nullable: map.nullable.get(index).copied(),
+                facts: None,
             }
         })
         .collect();

@@ -160,6 +160,7 @@ impl CatalogTable {
                 ty: column.ty,
                 native: column.native,
                 nullable: Some(column.nullable),
+                facts: None,
             })
             .collect();
         Table::new(name, columns, self.key, Box::new(NoRows))

@@ -50,6 +50,17 @@ impl Draft {
         self.events.push(Event::Begin(Arc::clone(transaction)));
     }
 
+    /// More is known of the transaction in progress, which has no rows yet.
+    pub(crate) fn begun_as(&mut self, transaction: &Arc<Transaction>) {
+        let begun = self.begin.and_then(|index| self.events.get_mut(index));
+        let same = |other: &Transaction| other.mark == transaction.mark;
+        match (begun, &mut self.open) {
+            (Some(Event::Begin(begun)), _) if same(begun) => *begun = Arc::clone(transaction),
+            (_, Some(open)) if same(open) => *open = Arc::clone(transaction),
+            _ => {}
+        }
+    }
+
     /// A savepoint of the transaction in progress behind so many rows. Those that are many and long stay bounded by the batch's bytes.
     pub(crate) fn savepoint(&mut self, name: &str, rows: u64) {
         if self.begin.is_some() {

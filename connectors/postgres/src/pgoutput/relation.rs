@@ -165,7 +165,7 @@ pub(crate) fn table(
             .or_else(|| facts.names.get(&(column.oid, column.typmod)).cloned())
             .or_else(|| reported.get(&column.oid).cloned())
             .unwrap_or_else(|| format!("oid:{}", column.oid));
-        columns.push(Column { name: column.name.clone(), ty, native, nullable: None });
+        columns.push(Column { name: column.name.clone(), ty, native, nullable: None, facts: None });
         plans.push(if before_17 { plan.before_17() } else { plan });
     }
     let plans = plans.into_iter().zip(identity(relation, facts));

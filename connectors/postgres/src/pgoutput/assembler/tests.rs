@@ -16,6 +16,8 @@ fn set_up(sends_from: Option<u64>) -> Assembler {
         start: 50,
         sends_from,
         shared: Arc::default(),
+        before: None,
+        describe: true,
     })
 }
 
@@ -40,7 +42,7 @@ fn insert(id: u32) -> Vec<u8> {
 
 fn feed(assembler: &mut Assembler, messages: &[Vec<u8>]) {
     for message in messages {
-        assert!(matches!(assembler.message(message, 0).unwrap(), Step::Done));
+        assert!(matches!(assembler.message(message, (0, 0)).unwrap(), Step::Done));
     }
 }
 
@@ -102,10 +104,10 @@ fn streamed(name: &str) -> Vec<Vec<u8>> {
 /// Commits transaction 7, and replays it.
 fn streamed_commit(it: &mut Assembler, at: u64) {
     let ended = [&b"c"[..], &7_u32.to_be_bytes(), &[0], &at.to_be_bytes(), &(at + 8).to_be_bytes(), &[0; 8]].concat();
-    let Step::Replay(committed, mut replay) = it.message(&ended, 0).unwrap() else { panic!("no replay") };
-    it.replay_begins(committed).unwrap();
+    let Step::Replay(committed, mut replay) = it.message(&ended, (0, 0)).unwrap() else { panic!("no replay") };
+    it.replay_begins(committed, replay.origin.take()).unwrap();
     while let Some(record) = replay.record().unwrap() {
-        it.replayed(replay.message(record), record.start, record.arrival).unwrap();
+        it.replayed(replay.message(record), record.start, record.number).unwrap();
         replay.advance(record);
     }
     it.replay_ends(committed).unwrap();
@@ -176,11 +178,11 @@ fn a_relation_that_is_sent_again_unchanged_keeps_its_version() {
 
 #[test]
 fn rows_without_relation_or_transaction_are_errors() {
-    assert!(assembler().message(&insert(1), 0).is_err());
+    assert!(assembler().message(&insert(1), (0, 0)).is_err());
     let mut it = assembler();
     feed(&mut it, &[begin(100)]);
-    assert!(it.message(&insert(1), 0).is_err());
-    assert!(it.message(&begin(200), 0).is_err());
-    assert!(assembler().message(&commit(1), 0).is_err());
-    assert!(assembler().message(&message(true, 1), 0).is_err());
+    assert!(it.message(&insert(1), (0, 0)).is_err());
+    assert!(it.message(&begin(200), (0, 0)).is_err());
+    assert!(assembler().message(&commit(1), (0, 0)).is_err());
+    assert!(assembler().message(&message(true, 1), (0, 0)).is_err());
 }

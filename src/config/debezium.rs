@@ -358,7 +358,7 @@ fn parse_skipped(text: &str) -> Result<Skipped, String> {
 
 /// `schema.table:a,b;schema.other:c`. The original takes regular expressions; here `*` and `?` are patterns, and what else would be one is
 /// refused instead of being taken by its letters.
-fn parse_key_columns(text: &str) -> Result<Vec<KeyColumns>, String> {
+pub(crate) fn parse_key_columns(text: &str) -> Result<Vec<KeyColumns>, String> {
     const FORM: &str = "expected table:column,column, several separated by `;`, such as public.orders:tenant,id";
     text.split(';')
         .map(str::trim)

@@ -183,6 +183,19 @@ impl TableText {
         }
     }
 
+    /// The columns of the records' key by their indexes, if these aren't the table's own key.
+    pub fn configured_key(&self) -> Option<&[usize]> {
+        self.debezium.as_ref().and_then(|table| table.key.as_deref())
+    }
+
+    /// Writes what tells rows of the table apart: the records' key, or the table's own where that is another one.
+    pub fn own_key<'a>(&self, out: &mut Vec<u8>, columns: impl Iterator<Item = (usize, Value<'a>)>) {
+        match self.configured_key() {
+            Some(_) => json::key(out, &self.json, columns),
+            None => self.key(out, columns),
+        }
+    }
+
     /// Writes a key, from the values of its columns by their indexes, in key order.
     #[inline]
     pub fn key<'a>(&self, out: &mut Vec<u8>, columns: impl Iterator<Item = (usize, Value<'a>)>) {

@@ -121,7 +121,7 @@ impl Form {
     }
 
     /// False if the form can't hold the value, or if the connector gave a value of another type: then nothing is written.
-    fn written(&self, out: &mut Vec<u8>, value: &Value<'_>, place: Place) -> bool {
+    pub(super) fn written(&self, out: &mut Vec<u8>, value: &Value<'_>, place: Place) -> bool {
         match (self, value) {
             (_, Value::Null | Value::Absent) => return false,
             (Form::Plain, Value::Int(number)) => int(out, *number),

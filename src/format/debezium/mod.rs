@@ -31,7 +31,7 @@ use self::form::{Form, Place as ValuePlace};
 use self::schema::{Kind, Schema, fields, int64, text};
 use self::source::TableSource;
 use crate::config::{BinaryMode, DebeziumConfig};
-pub(crate) use crate::format::json::jackson_string as string;
+use crate::format::json::jackson_string as string;
 use crate::format::json::{RowEvent, int};
 
 /// Which connector of the original it is.

@@ -7,9 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Servers;
-use super::debezium::{Case, Masker, SENTINEL, SETTLE};
+use super::debezium::{self, Case, Masker, SENTINEL, SENTINEL_TABLE, SETTLE};
 use super::env::{APP_PASSWORD, APP_USER};
-use super::kafka::{Record, read, read_blocking};
+use super::kafka::{Record, read_blocking};
 use super::source::{Kind, Source, Writer};
 
 /// How long a connector may take for its snapshot, or for what it is waited for: the JVM is slow on a busy machine.
@@ -124,7 +124,7 @@ impl<'a> Run<'a> {
         for statement in &case.before {
             writer.run(&statement.replace("{db}", source.name())).await;
         }
-        writer.run(&format!("create table {SENTINEL} (id int primary key)")).await;
+        writer.run(SENTINEL_TABLE).await;
         Run { servers, case, source, writer, sentinels: 0, connectors: Vec::new() }
     }
 
@@ -192,16 +192,15 @@ impl<'a> Run<'a> {
     pub async fn settle(&mut self, prefixes: &[String]) {
         self.sentinels += 1;
         let sentinel = self.sentinels;
-        self.writer.run(&format!("insert into {SENTINEL} values ({sentinel})")).await;
+        for statement in debezium::sentinel(sentinel) {
+            self.writer.run(&statement).await;
+        }
         for prefix in prefixes {
-            let topic = format!("{prefix}.{}.{SENTINEL}", self.source.schema());
-            let mark = format!("\"id\":{sentinel}}}");
             super::eventually_within(PATIENCE, "the last change to arrive", || async {
                 self.check().await;
-                let records = read(self.servers.brokers(), &topic, true).await;
-                records.iter().any(|it| {
-                    let value = it.value.as_deref().unwrap_or_default();
-                    String::from_utf8_lossy(value).contains(&mark)
+                topics(self.servers.brokers(), prefix, SENTINEL).await.iter().flat_map(|it| &it.1).any(|record| {
+                    let value = String::from_utf8_lossy(record.value.as_deref().unwrap_or_default());
+                    value.contains(&format!("\"id\":{sentinel}}}")) || value.contains(&format!("\"id\":{sentinel},"))
                 })
             })
             .await;
@@ -218,7 +217,7 @@ impl<'a> Run<'a> {
     /// The lines of what has this prefix.
     pub async fn lines(&self, prefix: &str, live: bool) -> Vec<String> {
         let masker = Masker::new(prefix, self.source.name());
-        let topics = topics(self.servers.brokers(), prefix).await;
+        let topics = topics(self.servers.brokers(), prefix, "").await;
         if live { masker.live().lines(&topics) } else { masker.lines(&topics) }
     }
 
@@ -232,22 +231,25 @@ impl<'a> Run<'a> {
             let sql = format!(
                 "select id from information_schema.processlist where command like 'Binlog Dump%' and user = '{APP_USER}'"
             );
+            let Source::Mysql(db) = &self.source else { return };
+            let mut session = db.connect().await;
             for row in self.source.query(&sql).await {
+                // it may have ended by itself
                 let id = row.into_iter().next().flatten().unwrap();
-                let _ = self.source.query(&format!("kill {id}")).await;
+                let _ = super::mysql::try_query(&mut session, &format!("kill {id}")).await;
             }
         }
     }
 }
 
-/// All topics of a prefix with their records; heartbeats, whose name has the prefix at its end, are not among them.
-pub async fn topics(brokers: &str, prefix: &str) -> Vec<(String, Vec<Record>)> {
-    let (brokers, prefix) = (brokers.to_owned(), prefix.to_owned());
+/// The topics of a prefix whose names end so, with their records; heartbeats, whose name has the prefix at its end, are not among them.
+pub async fn topics(brokers: &str, prefix: &str, end: &str) -> Vec<(String, Vec<Record>)> {
+    let (brokers, prefix, end) = (brokers.to_owned(), prefix.to_owned(), end.to_owned());
     tokio::task::spawn_blocking(move || {
         let names = super::kafka::topics_of(&brokers, &prefix);
         let own = names.into_iter().filter(|name| {
             let rest = &name[prefix.len()..];
-            rest.is_empty() || rest.starts_with('.')
+            name.ends_with(&end) && !rest.starts_with(|it: char| it.is_ascii_alphanumeric())
         });
         own.map(|name| (name.clone(), read_blocking(&brokers, &name, true))).collect()
     })

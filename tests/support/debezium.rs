@@ -1,7 +1,7 @@
 //! What the real Debezium says and what we say, in a form that can be compared: cases, recordings, masks.
 //!
 //! A record is one line of text: topic, partition, key, value, headers, in the bytes that were sent, except for what can't be the same twice. That
-//! is masked by one function, [`Masker::record`], for the original's records and for ours:
+//! is masked by one function, [`Masker::lines`], for the original's records and for ours:
 //!
 //! - names that a run chooses (topic prefix, database) are replaced wherever they are;
 //! - clocks are `"<clock>"`, if the three of them say the same time; else they stay and will differ;
@@ -166,6 +166,14 @@ impl Json {
 /// The table with which a run finds its ends. Its rows, and what says of them, are left out of recordings.
 pub const SENTINEL: &str = "zz_sentinel";
 
+/// Makes the sentinel's table.
+pub const SENTINEL_TABLE: &str = "create table zz_sentinel (id int primary key, n int)";
+
+/// Statements for the sentinel's row `n`: there are cases in which inserts, and some in which updates aren't captured.
+pub fn sentinel(n: u32) -> [String; 2] {
+    [format!("insert into {SENTINEL} values ({n}, 0)"), format!("update {SENTINEL} set n = 1 where id = {n}")]
+}
+
 /// Masks the records of one run. Records must come topic by topic in the order of names, and in their order.
 #[derive(Debug, Default)]
 pub struct Masker {
@@ -203,6 +211,7 @@ impl Masker {
                 continue;
             }
             let foreign = self.foreign(records);
+            self.transactions = records.iter().filter_map(value_of).any(|it| payload(&it).get("event_count").is_some());
             for record in records {
                 if !Masker::is_foreign(record, &foreign) {
                     self.record(topic, record);
@@ -239,9 +248,7 @@ impl Masker {
             && value.get("id").and_then(Json::plain).is_some_and(|id| foreign.iter().any(|it| it == id))
     }
 
-    /// Adds one record.
-    pub fn record(&mut self, topic: &str, record: &Record) {
-        self.transactions = topic.ends_with(".transaction");
+    fn record(&mut self, topic: &str, record: &Record) {
         let mut line = format!("{{\"topic\":{},\"partition\":{}", quoted(topic), record.partition);
         self.part(&mut line, "key", record.key.as_deref());
         self.part(&mut line, "value", record.value.as_deref());

@@ -366,7 +366,8 @@ pub(crate) fn parse_key_columns(text: &str) -> Result<Vec<KeyColumns>, String> {
         .map(|entry| {
             let (table, columns) = entry.rsplit_once(':').ok_or(FORM)?;
             // `public\.orders` and `(.*)\.orders` of the original
-            let table = table.replace("\\.", ".").replace("(.*)", "*").replace(".*", "*");
+            let table = table.replace("\\.", ".").replace("(.*)", "*").replace("..*", ".*");
+            let table = table.strip_prefix(".*").map_or(table.clone(), |rest| format!("*{rest}"));
             if table.contains(['(', ')', '[', ']', '\\', '|', '+', '^', '$', '{', '}']) {
                 return Err(format!("`{table}` has signs of a regular expression, of which only `.*` and `\\.` are understood; {FORM}"));
             }

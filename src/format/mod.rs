@@ -49,6 +49,8 @@ pub struct ReadAt<'a> {
     pub pos: &'a str,
     /// MySQL and MariaDB: a file of the binlog and an offset in it; empty and 0 where that isn't known.
     pub log: (&'a str, u64),
+    /// PostgreSQL: the first transaction that it doesn't see.
+    pub xid: Option<i64>,
     /// The clock, in microseconds since 1970-01-01T00:00:00Z.
     pub now_us: i64,
 }

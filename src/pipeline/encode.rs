@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rowcast_core::backfill::Reading;
+use rowcast_core::backfill::{Reading, Snapshot};
 use rowcast_core::{
     Batch, Bump, Change, DecodeError, Event, Inside, KeptSchema, LogPosition, Mark, Offset, Op, Place, Prepared, Table, TableFailure,
     TableName, Transaction,
@@ -93,12 +93,6 @@ impl Destination {
     pub fn plain(topic: &str) -> Arc<Self> {
         let (topic, headers) = (topic.to_owned(), Headers::Own);
         Arc::new(Self { topic, table: None, text: None, headers, largest: OnceLock::new() })
-    }
-
-    /// Whether its records have keys.
-    fn has_key(&self, table: &Table) -> bool {
-        let configured = self.text.as_ref().and_then(|text| text.debezium()?.key.as_deref());
-        !configured.unwrap_or(&table.key).is_empty()
     }
 }
 
@@ -225,14 +219,18 @@ impl Encoder {
     /// What the events of a read's rows have in common; `read` tells it from others at the same place.
     pub fn read_text(&self, reading: &Reading, read: &str) -> ReadText {
         let log = (reading.file.as_str(), reading.bound.byte);
-        ReadText::new(&self.format, ReadAt { pos: &reading.pos, log, now_us: reading.now_us }, read)
+        let xid = match reading.snapshot {
+            Snapshot::Xids { xmax, .. } => Some(i64::from(xmax as u32)),
+            _ => None,
+        };
+        ReadText::new(&self.format, ReadAt { pos: &reading.pos, log, xid, now_us: reading.now_us }, read)
     }
 
     /// The same of an event of ours at a place in the log, now.
     pub fn own_text(&self, pos: &str, read: &str) -> ReadText {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_us = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
-        ReadText::new(&self.format, ReadAt { pos, log: ("", 0), now_us }, read)
+        ReadText::new(&self.format, ReadAt { pos, log: ("", 0), xid: None, now_us }, read)
     }
 
     /// Encodes a batch into `buf`, which is cleared first.

@@ -30,7 +30,7 @@ pub use source::{TransactionText, VERSION, parts_of, place_of};
 use self::form::{Form, Place as ValuePlace};
 use self::schema::{Kind, Schema, fields, int64, text};
 use self::source::TableSource;
-use crate::config::{BinaryMode, DebeziumConfig};
+use crate::config::{BinaryMode, DebeziumConfig, KeyColumns};
 use crate::format::json::jackson_string as string;
 use crate::format::json::{RowEvent, int};
 
@@ -122,10 +122,17 @@ impl Codec {
     /// The columns of a table's key by their indexes, if they are configured to be others than its own; names that the table doesn't have
     /// are left out, as the original does.
     pub fn key_of(&self, table: &Table) -> Option<Vec<usize>> {
-        let entry =
-            self.config.key_columns.iter().find(|entry| entry.matches(table.name.qualifier(), &table.name.table))?;
-        let index = |name: &String| table.columns.iter().position(|column| column.name == *name);
-        Some(entry.columns.iter().filter_map(index).collect())
+        let matches = |entry: &&KeyColumns| entry.matches(table.name.qualifier(), &table.name.table);
+        if let Some(entry) = self.config.key_columns.iter().find(matches) {
+            let index = |name: &String| table.columns.iter().position(|column| column.name == *name);
+            return Some(entry.columns.iter().filter_map(index).collect());
+        }
+        // without a primary key it is the first unique index, also one that allows NULLs, which tell no rows apart
+        let facts = table.facts.as_deref()?;
+        let unique = || facts.unique_key.iter().filter_map(|index| table.columns.get(*index));
+        let usable = !self.config.exact || unique().all(|column| column.nullable == Some(false));
+        let taken = facts.primary_key.is_empty() && !facts.unique_key.is_empty() && usable;
+        (taken && facts.unique_key != table.key).then(|| facts.unique_key.clone())
     }
 
     /// Writes an application's message: its key, then its value from the place that is given back.
@@ -260,19 +267,19 @@ impl TableText {
                 continue;
             };
             let optional = schema.optional || column.nullable.unwrap_or(true);
-            let doc = column.facts.as_ref().and_then(|facts| facts.comment.clone()).filter(|_| false);
             let default = default::of(table, index, &form, &schema, codec, &arena);
-            let schema = Schema { optional, default: default.clone(), doc: doc.or(schema.doc), ..schema };
+            let schema = Schema { optional, default: default.clone(), ..schema };
             let fallback = default::fallback(&form, &schema);
             let replaced = default.clone().filter(|_| !config.exact);
-            let required = if optional { b"null".to_vec() } else { default.unwrap_or(fallback) };
+            let null = replaced.unwrap_or_else(|| b"null".to_vec());
+            let required = if optional { null.clone() } else { default.unwrap_or(fallback) };
             let field = names::field(&column.name, config.field_names);
             let mut name = Vec::new();
             string(&mut name, &field);
             name.push(b':');
             columns.push(Some(ColumnText {
                 name,
-                null: replaced.unwrap_or_else(|| b"null".to_vec()),
+                null,
                 // without a schema nothing stands in the way of saying that there is no value
                 missing: if config.exact && !config.value_schemas { b"null".to_vec() } else { required.clone() },
                 unavailable: default::unavailable(column, &form, &schema, codec),

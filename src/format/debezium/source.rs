@@ -15,7 +15,7 @@ use rowcast_core::{Lsn, Mark, Op, Place, TableName, Transaction};
 use super::schema::{Kind, Schema, fields, int64, text};
 use super::{Codec, Server, string};
 use crate::format::ReadAt;
-use crate::format::json::{RowEvent, int, jackson_part, uint};
+use crate::format::json::{int, jackson_part, uint};
 
 /// The version of Debezium whose form this is.
 pub const VERSION: &str = "3.6.0.Final";
@@ -128,7 +128,7 @@ impl TransactionText {
             Server::Postgres => {
                 let lsn: Lsn = at.pos.parse().unwrap_or_default();
                 self.read = Some(Place { at: lsn.0, ..Place::default() });
-                self.postgres(codec, ("true", at.now_us), None, None, (None, None));
+                self.postgres(codec, ("true", at.now_us), None, at.xid, (None, None));
             }
             Server::MySql | Server::MariaDb => {
                 let (file, byte) = at.log;
@@ -350,9 +350,4 @@ pub fn place_of(value: &[u8]) -> String {
     let mut shown = Vec::new();
     jackson_part(&mut shown, &String::from_utf8_lossy(op));
     format!("`{}` at {}", String::from_utf8_lossy(&shown), String::from_utf8_lossy(source))
-}
-
-/// An event's row place, for the encoder's events that have none.
-pub(super) fn place(event: &RowEvent<'_>) -> Place {
-    event.place
 }

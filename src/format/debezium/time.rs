@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn numbers_are_those_of_the_originals_tests() {
         let at = |day, micros| DateTime { date: day, micros, digits: 6 };
-        let ts = at(date(2016, 11, 4), 48_690_123_456);
+        let ts = at(date(2016, 11, 4), 49_890_123_456);
         assert_eq!(timestamp(ts, Unit::Micros), 1_478_267_490_123_456);
         assert_eq!(timestamp(ts, Unit::Millis), 1_478_267_490_123);
         // before the epoch milliseconds round down

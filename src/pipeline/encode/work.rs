@@ -155,8 +155,9 @@ impl<'a> Work<'a> {
         let tombstones = match debezium {
             // a record without key and value says nothing, and a compacted topic refuses it
             Some(codec) => codec.config.tombstones && !(codec.config.exact && key.is_empty()),
-            None => self.encoder.tombstones && !key.is_empty(),
+            None => !key.is_empty(),
         };
+        let tombstones = tombstones && self.encoder.tombstones;
         let (transaction, seq, place) = (&self.transaction, change.seq, change.place);
         let out = &mut self.out;
         let mut writer = Writer {

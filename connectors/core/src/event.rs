@@ -249,3 +249,15 @@ pub struct Message {
     /// Any bytes.
     pub content: Span,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every row passes through both: what isn't needed per row belongs elsewhere.
+    #[test]
+    fn a_change_is_a_cache_line_and_no_larger_than_other_events() {
+        assert_eq!((size_of::<Change>(), size_of::<Place>()), (64, 16));
+        assert!(size_of::<Event>() <= 128 && size_of::<Event>() > size_of::<Change>(), "{}", size_of::<Event>());
+    }
+}

@@ -275,9 +275,9 @@ pub trait RowDecoder: Send + Sync + fmt::Debug {
     /// of them or can't be read.
     fn literals(&self, data: &[u8], image: Image, columns: &[usize]) -> Option<Vec<String>>;
 
-    /// The value of a column that the server writes as this text ([`DefaultValue::Constant`]); none if it can't be read.
-    fn text_value<'a>(&'a self, column: usize, text: &'a str, arena: &'a Bump) -> Option<Value<'a>> {
-        let _ = (column, text, arena);
+    /// The value of a column of this type that the server writes as this text ([`DefaultValue::Constant`]); none if it can't be read.
+    fn text_value<'a>(&'a self, column: usize, ty: &Type, text: &'a str, arena: &'a Bump) -> Option<Value<'a>> {
+        let _ = (column, ty, text, arena);
         None
     }
 }
@@ -343,7 +343,7 @@ impl Table {
 
     /// The value of a column that the server writes as this text; none if it can't be read.
     pub fn text_value<'a>(&'a self, column: usize, text: &'a str, arena: &'a Bump) -> Option<Value<'a>> {
-        self.decoder.text_value(column, text, arena)
+        self.decoder.text_value(column, &self.columns.get(column)?.ty, text, arena)
     }
 
     /// A row's key as SQL literals, in key order, each column from the first of the images that has it; none if one of them is

@@ -41,6 +41,8 @@ pub(crate) struct Session {
     shared: Shared,
     /// What the user may do to learn a place in the binlog.
     pub(super) ways: Ways,
+    /// Tables are described as schemas need it.
+    pub(super) describe: bool,
 }
 
 impl Session {
@@ -61,7 +63,13 @@ impl Session {
         for statement in statements.iter().chain(own) {
             connection.query("preparing the session that reads tables", statement).await?;
         }
-        let mut session = Self { connection, limited: false, shared: shared.clone(), ways: Ways::default() };
+        let mut session = Self {
+            connection,
+            limited: false,
+            shared: shared.clone(),
+            ways: Ways::default(),
+            describe: options.describe,
+        };
         session.limit(true).await?;
         Ok(session)
     }

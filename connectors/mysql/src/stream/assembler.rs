@@ -97,10 +97,10 @@ pub(crate) struct Assembler {
     begins: u64,
     /// Rows come out of one event that begins here, so many so far: a compressed transaction, or the commit of an XA transaction.
     pub(super) out_of: Option<(u64, u32)>,
-    /// Transactions tell their connection.
-    describe: bool,
+    /// Transactions tell their connection, and columns are described.
+    pub(super) describe: bool,
     /// Statements that change no rows are told.
-    tells_ddl: bool,
+    pub(super) tells_ddl: bool,
     /// What the last heartbeat that was handed out said.
     told: Offset,
     /// Whether events have checksums; none before the first format description.

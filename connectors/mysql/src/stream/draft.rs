@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rowcast_core::{Batch, Event, Table, Transaction};
+use rowcast_core::{Batch, Ddl, Event, Table, Transaction};
 
 use super::BATCH_BYTES;
 use super::assembler::BATCH_EVENTS;
@@ -41,6 +41,12 @@ impl Draft {
     pub(crate) fn statement(&mut self, text: Option<Bytes>) {
         self.beside += text.as_ref().map_or(0, Bytes::len);
         self.events.push(Event::Statement(text));
+    }
+
+    /// A statement that changes no rows.
+    pub(crate) fn ddl(&mut self, it: Ddl) {
+        self.beside += it.sql.len();
+        self.events.push(Event::Ddl(Arc::new(it)));
     }
 
     /// A transaction begins.

@@ -529,7 +529,7 @@ impl Assembler {
             self.current_relations().insert(relation.id, known);
             return Ok(Step::Done);
         }
-        if relation::needs_catalog(&relation) {
+        if self.describe || relation::needs_catalog(&relation) {
             return Ok(Step::NeedsCatalog(relation));
         }
         self.define(&relation, &CatalogFacts::default())?;

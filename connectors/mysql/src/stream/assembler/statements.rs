@@ -117,6 +117,7 @@ impl Assembler {
             }
             Statement::Other => {
                 self.ddl(&query, header, draft);
+                self.tell_ddl(&query, header, draft);
                 self.end_of_ddl(header, draft)?;
             }
         }

@@ -15,8 +15,8 @@ mod support;
 
 use std::fs;
 
+use support::cases::Case;
 use support::connect::Run;
-use support::debezium::Case;
 use support::env;
 use support::source::Kind;
 

@@ -7,7 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Servers;
-use super::debezium::{self, Case, Masker, SENTINEL, SENTINEL_TABLE, SETTLE};
+use super::cases::{Case, SETTLE};
+use super::debezium::{self, Masker, SENTINEL, SENTINEL_TABLE};
 use super::env::{APP_PASSWORD, APP_USER};
 use super::kafka::{Record, read_blocking};
 use super::source::{Kind, Source, Writer};

@@ -13,155 +13,10 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::fs;
-use std::path::PathBuf;
 
+pub use super::cases::{Case, SETTLE};
+use super::compact::Json;
 use super::kafka::Record;
-
-/// JSON with the order of its members, and all else as its text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Json {
-    /// Names as text with their quotes.
-    Object(Vec<(String, Json)>),
-    /// An array.
-    Array(Vec<Json>),
-    /// Anything else, as it is written.
-    Raw(String),
-}
-
-impl Json {
-    /// Reads compact JSON; `None` if it's none, or has a space between its parts (no writer that we know puts one there, and it would be lost).
-    pub fn parse(text: &str) -> Option<Json> {
-        let mut at = 0;
-        let it = Json::value(text, &mut at)?;
-        (at == text.len()).then_some(it)
-    }
-
-    fn value(text: &str, at: &mut usize) -> Option<Json> {
-        match text.as_bytes().get(*at)? {
-            b'{' => {
-                let mut members = Vec::new();
-                Json::parts(text, at, b'}', |text, at| {
-                    let name = Json::string(text, at)?;
-                    Json::byte(text, at, b':')?;
-                    members.push((name, Json::value(text, at)?));
-                    Some(())
-                })?;
-                Some(Json::Object(members))
-            }
-            b'[' => {
-                let mut items = Vec::new();
-                Json::parts(text, at, b']', |text, at| {
-                    items.push(Json::value(text, at)?);
-                    Some(())
-                })?;
-                Some(Json::Array(items))
-            }
-            b'"' => Json::string(text, at).map(Json::Raw),
-            _ => {
-                let rest = &text[*at..];
-                let end = rest.find([',', '}', ']', ' ', '\n', ':', '"']).unwrap_or(rest.len());
-                let word = &rest[..end];
-                *at += end;
-                serde_json::from_str::<serde_json::Value>(word).ok()?;
-                Some(Json::Raw(word.to_owned()))
-            }
-        }
-    }
-
-    fn parts(text: &str, at: &mut usize, end: u8, mut part: impl FnMut(&str, &mut usize) -> Option<()>) -> Option<()> {
-        *at += 1;
-        if text.as_bytes().get(*at) == Some(&end) {
-            *at += 1;
-            return Some(());
-        }
-        loop {
-            part(text, at)?;
-            if text.as_bytes().get(*at) == Some(&end) {
-                *at += 1;
-                return Some(());
-            }
-            Json::byte(text, at, b',')?;
-        }
-    }
-
-    fn byte(text: &str, at: &mut usize, byte: u8) -> Option<()> {
-        (text.as_bytes().get(*at) == Some(&byte)).then(|| *at += 1)
-    }
-
-    fn string(text: &str, at: &mut usize) -> Option<String> {
-        let from = *at;
-        Json::byte(text, at, b'"')?;
-        loop {
-            match text.as_bytes().get(*at)? {
-                b'\\' => *at += 2,
-                b'"' => {
-                    *at += 1;
-                    return text.get(from..*at).map(str::to_owned);
-                }
-                _ => *at += 1,
-            }
-        }
-    }
-
-    /// As text.
-    pub fn write(&self, to: &mut String) {
-        match self {
-            Json::Raw(text) => to.push_str(text),
-            Json::Array(items) => {
-                to.push('[');
-                for (i, item) in items.iter().enumerate() {
-                    to.push_str(if i == 0 { "" } else { "," });
-                    item.write(to);
-                }
-                to.push(']');
-            }
-            Json::Object(members) => {
-                to.push('{');
-                for (i, (name, value)) in members.iter().enumerate() {
-                    to.push_str(if i == 0 { "" } else { "," });
-                    to.push_str(name);
-                    to.push(':');
-                    value.write(to);
-                }
-                to.push('}');
-            }
-        }
-    }
-
-    /// As text.
-    pub fn text(&self) -> String {
-        let mut text = String::new();
-        self.write(&mut text);
-        text
-    }
-
-    /// A member of an object.
-    pub fn get(&self, name: &str) -> Option<&Json> {
-        let Json::Object(members) = self else { return None };
-        members.iter().find(|(it, _)| it.trim_matches('"') == name).map(|(_, value)| value)
-    }
-
-    fn get_mut(&mut self, name: &str) -> Option<&mut Json> {
-        let Json::Object(members) = self else { return None };
-        members.iter_mut().find(|(it, _)| it.trim_matches('"') == name).map(|(_, value)| value)
-    }
-
-    /// The text of a string (without escapes, which no name that we look at has) or of a number.
-    pub fn plain(&self) -> Option<&str> {
-        match self {
-            Json::Raw(text) if text != "null" => Some(text.trim_matches('"')),
-            _ => None,
-        }
-    }
-
-    fn number(&self) -> Option<i128> {
-        match self {
-            Json::Raw(text) => text.parse().ok(),
-            _ => None,
-        }
-    }
-}
 
 /// The table with which a run finds its ends. Its rows, and what says of them, are left out of recordings.
 pub const SENTINEL: &str = "zz_sentinel";
@@ -190,7 +45,14 @@ pub struct Masker {
 impl Masker {
     /// For a run that had this topic prefix and this database.
     pub fn new(prefix: &str, database: &str) -> Masker {
-        let mut names = vec![(prefix.to_owned(), "<prefix>"), (database.to_owned(), "<db>")];
+        // the mode avro_unicode spells out what has another meaning in its names
+        let spelled = |name: &str| name.replace('_', "_u005f");
+        let mut names = vec![
+            (prefix.to_owned(), "<prefix>"),
+            (database.to_owned(), "<db>"),
+            (spelled(prefix), "<prefix>"),
+            (spelled(database), "<db>"),
+        ];
         // one may be the beginning of the other
         names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
         Masker { names, ..Masker::default() }
@@ -232,7 +94,7 @@ impl Masker {
             if ended
                 && (count == Some("0") || value.get("data_collections").is_some_and(|it| it.text().contains(SENTINEL)))
             {
-                foreign.extend(value.get("id").and_then(Json::plain).map(str::to_owned));
+                foreign.extend(value.get("id").and_then(Json::plain).map(|id| transaction_of(id).to_owned()));
             }
         }
         foreign
@@ -245,7 +107,7 @@ impl Masker {
             return ddl.text().contains(SENTINEL);
         }
         value.get("status").is_some()
-            && value.get("id").and_then(Json::plain).is_some_and(|id| foreign.iter().any(|it| it == id))
+            && value.get("id").and_then(Json::plain).is_some_and(|id| foreign.iter().any(|it| it == transaction_of(id)))
     }
 
     fn record(&mut self, topic: &str, record: &Record) {
@@ -345,11 +207,42 @@ impl Masker {
         if self.transactions && !self.live {
             self.transaction(it);
         }
+        // the original has them in the order of a hash table
+        if let Some(Json::Array(counts)) = it.get_mut("data_collections") {
+            for count in counts.iter_mut() {
+                if let Some(Json::Raw(name)) = count.get_mut("data_collection") {
+                    // the address of an object, where the original has no name for what was written
+                    let known = name.split_once("LogicalDecodingMessageId@").map(|(before, _)| before.to_owned());
+                    if let Some(before) = known {
+                        *name = format!("{before}LogicalDecodingMessageId@<hash>\"");
+                    }
+                }
+            }
+            counts.sort_by_key(Json::text);
+        }
+        if !is_envelope && !self.live {
+            self.flattened(it);
+        }
+    }
+
+    /// What a flattened row has of its source and transaction, under the names that the original gives to it.
+    fn flattened(&mut self, it: &mut Json) {
+        let Json::Object(members) = it else { return };
+        let times = members.iter().filter(|(name, _)| name.starts_with("\"__") && name.ends_with("ts_ms\""));
+        let times: Vec<String> = times.map(|(name, _)| name.trim_matches('"').to_owned()).collect();
+        for name in times {
+            replace(it, &name, "time");
+        }
+        self.transaction_id(it, "__transaction_id");
     }
 
     /// `{"id": "769:24023119", ...}`, or a GTID, or file and offset.
     fn transaction(&mut self, it: &mut Json) {
-        let Some(id) = it.get_mut("id") else { return };
+        self.transaction_id(it, "id");
+    }
+
+    fn transaction_id(&mut self, it: &mut Json, name: &str) {
+        let Some(id) = it.get_mut(name) else { return };
         let Json::Raw(text) = id else { return };
         let Some(bare) = text.strip_prefix('"').and_then(|it| it.strip_suffix('"')) else { return };
         let masked = if let Some((file, pos)) = bare.strip_prefix("file=").and_then(|it| it.split_once(",pos=")) {
@@ -429,6 +322,14 @@ impl Masker {
     }
 }
 
+/// Of PostgreSQL's `769:24023119` the transaction: an end has another LSN than its begin.
+fn transaction_of(id: &str) -> &str {
+    match id.split_once(':') {
+        Some((tx, lsn)) if tx.parse::<u64>().is_ok() && lsn.parse::<u64>().is_ok() => tx,
+        _ => id,
+    }
+}
+
 /// `ts_ms`, `ts_us`, `ts_ns`, if they are one time.
 fn clocks(it: &mut Json, mask: &str) {
     let of = |name: &str| it.get(name).and_then(Json::number);
@@ -466,109 +367,6 @@ fn payload(value: &Json) -> &Json {
 
 fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap()
-}
-
-/// A case: tables, what is done to them, and the options under which it is captured.
-#[derive(Debug, Clone)]
-pub struct Case {
-    /// Its folder's name.
-    pub name: String,
-    /// Statements before the capture begins: tables and the rows of the snapshot.
-    pub before: Vec<String>,
-    /// What is done while it goes on.
-    pub stream: Vec<String>,
-    /// Options of each variant by its name: the connector's own names.
-    pub variants: Vec<(String, Vec<(String, String)>)>,
-}
-
-/// In `stream`: wait until everything before it has arrived.
-pub const SETTLE: &str = "settle";
-
-impl Case {
-    /// The folder with cases, recordings and the list of differences.
-    pub fn folder() -> PathBuf {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/debezium")
-    }
-
-    /// Names of the cases that there are for a connector (`postgres`, `mysql`, `mariadb`), sorted. MariaDB's are MySQL's
-    /// unless it has its own, or the case says that it has none.
-    pub fn names(connector: &str) -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(Case::folder().join("cases"))
-            .unwrap()
-            .map(|it| it.unwrap().file_name().into_string().unwrap())
-            .filter(|name| Case::sql(connector, name).is_some())
-            .collect();
-        names.sort();
-        names
-    }
-
-    fn sql(connector: &str, name: &str) -> Option<PathBuf> {
-        let folder = Case::folder().join("cases").join(name);
-        let own = folder.join(format!("{connector}.sql"));
-        if own.exists() {
-            return Some(own);
-        }
-        let shared = folder.join("mysql.sql");
-        (connector == "mariadb" && shared.exists() && !folder.join("mysql-only").exists()).then_some(shared)
-    }
-
-    /// Reads a case.
-    pub fn read(connector: &str, name: &str) -> Case {
-        let path = Case::sql(connector, name).unwrap_or_else(|| panic!("no case {name} for {connector}"));
-        let sql = fs::read_to_string(path).unwrap();
-        let (before, stream) = sql.split_once("\n-- stream\n").unwrap_or((&sql, ""));
-        let options = Case::folder().join("cases").join(name).join("case.json");
-        let options: serde_json::Value = serde_json::from_str(&fs::read_to_string(options).unwrap()).unwrap();
-        let mut variants = Vec::new();
-        for (variant, own) in options["variants"].as_object().unwrap() {
-            let only = own["only"].as_str().unwrap_or(connector);
-            if only.split(' ').all(|it| it != connector && !(it == "mysql" && connector == "mariadb")) {
-                continue;
-            }
-            // what comes later wins
-            let parts = [&options["connect"], &options[connector], &own["connect"], &own[connector]];
-            let mut merged: Vec<(String, String)> = Vec::new();
-            for (name, value) in parts.into_iter().filter_map(serde_json::Value::as_object).flatten() {
-                merged.retain(|(known, _)| known != name);
-                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                merged.push((name.clone(), value));
-            }
-            variants.push((variant.clone(), merged));
-        }
-        Case { name: name.to_owned(), before: statements(before), stream: statements(stream), variants }
-    }
-
-    /// Where the recording of a variant is.
-    pub fn recording(&self, connector: &str, variant: &str) -> PathBuf {
-        Case::folder().join("recorded").join(connector).join(&self.name).join(format!("{variant}.jsonl"))
-    }
-
-    /// The lines of a recording; none if there is none.
-    pub fn recorded(&self, connector: &str, variant: &str) -> Vec<String> {
-        let text = fs::read_to_string(self.recording(connector, variant)).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    }
-}
-
-/// A statement ends with a semicolon at the end of a line; lines of comments and empty ones are left out. A line `-- settle` is kept as
-/// [`SETTLE`].
-fn statements(sql: &str) -> Vec<String> {
-    let (mut all, mut one) = (Vec::new(), String::new());
-    for line in sql.lines() {
-        if line.trim() == "-- settle" {
-            all.push(SETTLE.to_owned());
-        } else if !line.starts_with("--") && !(one.is_empty() && line.trim().is_empty()) {
-            one.push_str(line);
-            if line.trim_end().ends_with(';') {
-                let statement = std::mem::take(&mut one);
-                all.push(statement.trim_end().trim_end_matches(';').to_owned());
-            } else {
-                one.push('\n');
-            }
-        }
-    }
-    assert!(one.trim().is_empty(), "a statement without a semicolon at the end: {one}");
-    all
 }
 
 /// What differs between two sets of lines: a text for people; nothing if they are the same.

@@ -5,6 +5,8 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod admin;
+pub mod cases;
+pub mod compact;
 pub mod connect;
 pub mod daemon;
 pub mod debezium;

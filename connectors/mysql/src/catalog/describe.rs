@@ -61,9 +61,12 @@ pub(crate) fn facts(row: &[Option<String>], maria: bool) -> Option<Box<ColumnFac
 /// MySQL tells constants without quotes, and says beside whether it is an expression.
 fn of_mysql(sql: String, native: &str, expression: bool) -> ColumnDefault {
     let value = match expression {
-        true if is_now(&sql) => DefaultValue::Call,
+        // an expression in parentheses is told in small letters
+        true if sql.starts_with("CURRENT_TIMESTAMP") => DefaultValue::Call,
         true => DefaultValue::Expression,
-        false => DefaultValue::Constant(bits(&sql, native).unwrap_or_else(|| sql.clone())),
+        false => {
+            DefaultValue::Constant(bits(&sql, native).or_else(|| padded(&sql, native)).unwrap_or_else(|| sql.clone()))
+        }
     };
     ColumnDefault { sql, value }
 }
@@ -79,6 +82,12 @@ fn of_maria(sql: String, native: &str) -> Option<ColumnDefault> {
             && digits.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte))
     };
     let value = match bits(&sql, native).or_else(|| unquoted(&sql)) {
+        // as MySQL tells bytes
+        Some(text) if native.starts_with("binary(") || native.starts_with("varbinary(") => {
+            let hex: String = text.bytes().map(|byte| format!("{byte:02X}")).collect();
+            let hex = format!("0x{hex}");
+            DefaultValue::Constant(padded(&hex, native).unwrap_or(hex))
+        }
         Some(text) => DefaultValue::Constant(text),
         None if number(&sql) => DefaultValue::Constant(sql.clone()),
         None if is_now(&sql) => DefaultValue::Call,
@@ -88,8 +97,15 @@ fn of_maria(sql: String, native: &str) -> Option<ColumnDefault> {
 }
 
 fn is_now(sql: &str) -> bool {
-    let starts = |word: &str| sql.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
-    starts("current_timestamp") || starts("now(")
+    const NOW: &str = "current_timestamp";
+    sql.get(..NOW.len()).is_some_and(|start| start.eq_ignore_ascii_case(NOW))
+}
+
+/// The bytes of a BINARY column, as many as it has: the server leaves out the zeros at the end.
+fn padded(sql: &str, native: &str) -> Option<String> {
+    let digits = sql.strip_prefix("0x")?;
+    let length = tables::arguments(native).0.filter(|_| native.starts_with("binary("))? as usize * 2;
+    Some(format!("0x{digits:0<length$}"))
 }
 
 /// The digits of `b'101'`, as many as the column has.
@@ -150,6 +166,11 @@ mod tests {
         );
         assert_eq!(default(false, "varchar(9)", "CURRENT_TIMESTAMP", ""), constant("CURRENT_TIMESTAMP"));
         assert_eq!(default(false, "bit(4)", "b'101'", ""), constant("0101"));
+        assert_eq!(default(false, "datetime", "now()", "DEFAULT_GENERATED"), Some(DefaultValue::Expression));
+        assert_eq!(default(false, "binary(3)", "0x6162", ""), constant("0x616200"));
+        assert_eq!(default(false, "varbinary(9)", "0x6162", ""), constant("0x6162"));
+        assert_eq!(default(true, "binary(3)", "'ab\\0'", ""), constant("0x616200"));
+        assert_eq!(default(true, "varbinary(9)", "'0x41'", ""), constant("0x30783431"));
         assert_eq!(default(true, "varchar(9)", "'it''s \\\\ \\n'", ""), constant("it's \\ \n"));
         assert_eq!(default(true, "int(11)", "-5", ""), constant("-5"));
         assert_eq!(default(true, "int(11)", "NULL", ""), None);

@@ -186,7 +186,7 @@ fn transactions_tell_their_connection_and_statements_are_told_if_asked() {
     let (threads, ddl) = told(Flavor::Mysql, MYSQL, true);
     assert!(threads.iter().flatten().count() >= 2 && threads.iter().any(Option::is_none), "{threads:?}");
     let create = ddl.iter().find(|it| it.verb == rowcast_core::DdlVerb::CreateTable).unwrap();
-    assert_eq!(create.tables.iter().map(ToString::to_string).collect::<Vec<_>>(), ["ty.t"], "{create:?}");
+    assert_eq!(create.tables.iter().map(ToString::to_string).collect::<Vec<_>>(), ["ty.a"], "{create:?}");
     assert!(create.sql.to_lowercase().starts_with("create table") && create.place.at > 0);
     let (threads, ddl) = told(Flavor::Mysql, MYSQL, false);
     assert!(threads.iter().all(Option::is_none) && ddl.is_empty());

@@ -142,6 +142,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("debezium.skipped_operations", Shape::Text, Scope::Both, For::All),
     key("debezium.schema_name_adjustment_mode", Shape::Text, Scope::Both, For::All),
     key("debezium.field_name_adjustment_mode", Shape::Text, Scope::Both, For::All),
+    key("debezium.provide_transaction_metadata", Shape::Text, Scope::Both, For::All),
+    key("debezium.topic_transaction", Shape::Text, Scope::Both, For::All),
     key("debezium.message_key_columns", Shape::Text, Scope::Both, For::All),
     key("delivery", Shape::Text, Scope::Both, For::All),
     key("memory", Shape::Section, Scope::Both, For::All),

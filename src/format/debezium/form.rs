@@ -152,9 +152,7 @@ impl Form {
                 if *compact && !(place.read && *spaced) { compacted(out, text) } else { string(out, text) }
             }
             (Form::HstoreText, Value::Object(members)) => write_hstore(out, members),
-            (Form::Map, Value::Object(members)) => {
-                write_members(out, members);
-            }
+            (Form::Map, Value::Object(members)) => write_members(out, &java_order(members)),
             (Form::Point, Value::Geometry(geometry)) => return write_point(out, geometry.wkb, geometry.srid),
             (Form::Point, Value::Other(text)) => return write_text_point(out, text),
             (Form::Geometry { extended }, Value::Geometry(geometry)) => write_geometry(out, geometry, *extended),
@@ -393,10 +391,26 @@ fn write_members(out: &mut Vec<u8>, members: &[(&str, Value<'_>)]) {
     out.push(b'}');
 }
 
+/// The order in which Java's hash map gives its members back, which the original's are in: by the bucket of the key's hash, in a table that
+/// doubles when it is three quarters full. (Java makes trees of buckets with eight members and more; nobody has seen one of these.)
+fn java_order<'m, 'v>(members: &'m [(&'v str, Value<'v>)]) -> Vec<(&'v str, Value<'v>)> {
+    let mut capacity = 16_usize;
+    while members.len() > capacity / 4 * 3 {
+        capacity *= 2;
+    }
+    let bucket = |key: &str| {
+        let hash = key.encode_utf16().fold(0_u32, |hash, unit| hash.wrapping_mul(31).wrapping_add(u32::from(unit)));
+        (hash ^ hash >> 16) as usize & (capacity - 1)
+    };
+    let mut ordered = members.to_vec();
+    ordered.sort_by_key(|(key, _)| bucket(key));
+    ordered
+}
+
 /// An object as a text: the object's own text is escaped once more.
 fn write_hstore(out: &mut Vec<u8>, members: &[(&str, Value<'_>)]) {
     let mut inner = Vec::new();
-    write_members(&mut inner, members);
+    write_members(&mut inner, &java_order(members));
     string(out, std::str::from_utf8(&inner).unwrap_or_default());
 }
 

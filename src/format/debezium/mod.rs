@@ -22,10 +22,12 @@ mod number;
 mod schema;
 mod source;
 mod time;
+mod transactions;
 
 use rowcast_core::{Bump, Op, Table, TableName, Value};
 
 pub use source::{TransactionText, VERSION, parts_of, place_of};
+pub use transactions::Counts;
 
 use self::form::{Form, Place as ValuePlace};
 use self::schema::{Kind, Schema, fields, int64, text};
@@ -64,6 +66,7 @@ pub struct Codec {
     db: String,
     headers: Vec<(String, String)>,
     message: MessageText,
+    transactions: transactions::Heads,
 }
 
 /// The prepared schemas of applications' messages.
@@ -94,7 +97,8 @@ impl Codec {
             false => Vec::new(),
         };
         let message = MessageText::new(config, server);
-        Self { config: config.clone(), server, kind, db: db.to_owned(), headers, message }
+        let transactions = transactions::Heads::new(config);
+        Self { config: config.clone(), server, kind, db: db.to_owned(), headers, message, transactions }
     }
 
     /// The headers of every record of a table.
@@ -140,7 +144,7 @@ impl Codec {
         &self,
         out: &mut Vec<u8>,
         transaction: &TransactionText,
-        place: rowcast_core::Place,
+        (place, order): (rowcast_core::Place, Option<[u64; 2]>),
         prefix: &[u8],
         content: &[u8],
     ) -> usize {
@@ -156,7 +160,8 @@ impl Codec {
         out.extend_from_slice(b",\"source\":");
         let nothing = TableName { db: "".into(), schema: Some("".into()), table: "".into() };
         transaction.source(out, &TableSource::new(self.server, &nothing), place);
-        out.extend_from_slice(b",\"transaction\":null,\"message\":{\"prefix\":");
+        transaction.transaction(out, place.at, order);
+        out.extend_from_slice(b",\"message\":{\"prefix\":");
         string(out, &prefix);
         out.extend_from_slice(b",\"content\":");
         form::binary(out, content, self.config.binary);
@@ -352,6 +357,7 @@ impl TableText {
         self.row(out, event.after, place, false);
         out.extend_from_slice(b",\"source\":");
         transaction.source(out, &self.source, event.place);
+        transaction.transaction(out, event.place.at, event.order);
         transaction.end(out, event.op);
         if self.value_schemas {
             out.push(b'}');
@@ -408,8 +414,10 @@ impl TableText {
             out.push(separator);
             separator = b',';
             out.extend_from_slice(&column.name);
-            if !column.form.written(out, &value, place) {
-                out.extend_from_slice(&column.otherwise);
+            match value {
+                Value::Absent => out.extend_from_slice(&column.missing),
+                value if column.form.written(out, &value, place) => {}
+                _ => out.extend_from_slice(&column.otherwise),
             }
         }
         if separator == b'{' {

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use rowcast_core::{Op, Place, Value};
+use rowcast_core::{Op, Place, TableName, Value};
 
 use super::{Encoded, Record, RecordHeader};
-use crate::format::debezium::Codec;
+use crate::format::debezium::{Codec, Counts};
 use crate::format::{RowEvent, TableText, TransactionText};
 
 /// A key column is in none of a change's images.
@@ -25,12 +25,13 @@ pub(super) struct Writer<'w> {
     pub(super) seq: u64,
     pub(super) place: Place,
     pub(super) tombstones: bool,
-    /// Debezium's form, if that is the format: the two events of a changed key name each other's key in a header, a truncation goes to one
-    /// partition only, and changes of some kinds aren't published.
+    /// Debezium's form, if that is the format: the two events of a changed key name each other's key in a header, and a truncation goes to
+    /// one partition only.
     pub(super) debezium: Option<&'w Codec>,
-    /// Whether the change's first and second event are of such kinds.
-    pub(super) skipped: [bool; 2],
-    pub(super) events: usize,
+    /// What the log lacks of a key is written as in rows.
+    pub(super) lenient: bool,
+    /// Numbers events in their transaction, if that is asked for.
+    pub(super) counts: Option<(&'w mut Counts, &'w TableName)>,
 }
 
 impl Writer<'_> {
@@ -97,7 +98,10 @@ impl Writer<'_> {
         if key.is_empty() {
             return Ok(None);
         }
-        let value = |index: &usize| column(row, *index).or_else(|| column(other, *index)).map(|value| (*index, value));
+        let lacking = self.lenient.then_some(Value::Absent);
+        let value = |index: &usize| {
+            column(row, *index).or_else(|| column(other, *index)).or(lacking).map(|value| (*index, value))
+        };
         if !key.iter().all(|index| value(index).is_some()) {
             return Err(KeyMissing);
         }
@@ -115,18 +119,13 @@ impl Writer<'_> {
         after: Option<&[Value<'_>]>,
     ) {
         let start = self.out.buf.len();
-        let event = RowEvent { op, seq: self.seq, place: self.place, id_suffix, before, after };
+        let order = self.counts.as_mut().map(|(counts, table)| counts.next(table));
+        let event = RowEvent { op, seq: self.seq, place: self.place, order, id_suffix, before, after };
         self.text.event(&mut self.out.buf, self.transaction, &event);
         let value = Some(start..self.out.buf.len());
         let to_all_partitions = op == Op::Truncate && self.debezium.is_none();
         let destination = self.destination;
         self.out.records.push(Record { destination, key, value, to_all_partitions, header: None });
-        if let Some(codec) = self.debezium
-            && let Some(skipped) = self.skipped.get_mut(self.events)
-        {
-            *skipped = codec.skips(op);
-            self.events += 1;
-        }
     }
 
     /// Gives these records a header with the key of a row.

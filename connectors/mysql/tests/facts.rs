@@ -10,6 +10,7 @@
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rowcast_core::backfill::{Target, What};
@@ -70,6 +71,7 @@ impl Db {
     }
 
     fn source(&self, describe: bool) -> MysqlSource {
+        static SOURCES: AtomicU32 = AtomicU32::new(0);
         let port = var(&format!("{}_PORT", self.prefix())).parse().unwrap();
         MysqlSource::new(Options {
             name: self.name.clone(),
@@ -82,7 +84,7 @@ impl Db {
             cleartext_password: false,
             compression: Compression::None,
             tables: TableFilter::parse(&[&format!("{}.*", self.name)]).unwrap(),
-            server_id: 90_000 + std::process::id() % 1_000_000 + u32::from(describe) * 7,
+            server_id: 90_000 + std::process::id() * 16 + SOURCES.fetch_add(1, Ordering::Relaxed),
             server_id_derived: true,
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(60),

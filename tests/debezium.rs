@@ -35,6 +35,31 @@ const UNSUPPORTED: [&str; 15] = [
     "xmin",
 ];
 
+/// Where ours differ though the options are the same: connector, case, a text of either side and what is compared in its place, and why.
+/// Everything else must be equal.
+const KNOWN: &[(&str, &str, &str, &str, &str)] = &[
+    ("postgres", "numbers", "1.17549435E-38", "1.1754944E-38", "Java 17 writes more digits than a float needs; later versions don't"),
+    ("postgres", "networks", r#""name_":"n"}"#, r#""name_":null}"#, "the stream of the original loses the type `name`"),
+    ("postgres", "networks", r#""name_":"a_name"}"#, r#""name_":null}"#, "the same"),
+    (
+        "postgres",
+        "defaults",
+        r#"{"type":"int32","optional":true,"field":"com"},"#,
+        "",
+        "a generated column isn't in the log: the original has it in its snapshot only",
+    ),
+    ("postgres", "defaults", r#""com":2,"#, "", "the same"),
+    ("mysql", "numbers", "3.40282E38", "3.4028235E38", "the original's snapshot has six digits of a float"),
+    ("mysql", "defaults", "\"YWJcMA==\"", "\"YWIA\"", "the original writes a DEFAULT's zero byte as the two letters \\0"),
+    ("mysql", "defaults", "\"61625c30\"", "\"616200\"", "the same"),
+];
+
+/// A line without what is known to differ.
+fn without_known(kind: Kind, case: &str, line: &str) -> String {
+    let known = KNOWN.iter().filter(|it| it.0 == kind.name() && it.1 == case);
+    known.fold(line.to_owned(), |line, it| line.replace(it.2, it.3))
+}
+
 fn is_supported(option: &str) -> bool {
     let option = option.trim_start_matches("key.converter.").trim_start_matches("value.converter.");
     !UNSUPPORTED.iter().any(|start| option.starts_with(start))
@@ -68,9 +93,13 @@ fn section(options: &[(String, String)], prefix: &str, database: &str, exact: bo
 
 /// What both sides are compared without: which row of a snapshot is the first or the last, how many places there are in it, and the topic of
 /// statements.
-fn comparable(lines: Vec<String>) -> Vec<String> {
+fn comparable(kind: Kind, case: &str, lines: &[String]) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
-    for mut line in lines {
+    // schemas that are equal by now, by their numbers
+    let mut schemas: HashMap<String, String> = HashMap::new();
+    let mut same: Vec<(String, String)> = Vec::new();
+    for line in lines {
+        let mut line = without_known(kind, case, line);
         if line.starts_with("{\"topic\":\"<prefix>\",") || line.contains("SchemaChange") {
             continue;
         }
@@ -93,7 +122,16 @@ fn comparable(lines: Vec<String>) -> Vec<String> {
         }
         if let Some(rest) = line.strip_prefix("{\"schema\":") {
             let (number, rest) = rest.split_once(',').unwrap();
-            line = format!("{{\"schema\":\"<schema {number}>\",{rest}");
+            let number = format!("<schema {number}>");
+            if let Some(first) = schemas.get(rest) {
+                same.push((number, first.clone()));
+                continue;
+            }
+            schemas.insert(rest.to_owned(), number.clone());
+            line = format!("{{\"schema\":\"{number}\",{rest}");
+        }
+        for (number, first) in &same {
+            line = line.replace(number, first);
         }
         out.push(line);
     }
@@ -232,7 +270,7 @@ impl Run {
     }
 
     async fn lines(&self, prefix: &str) -> Vec<String> {
-        comparable(Masker::new(prefix, self.source.name()).lines(&topics(env().brokers(), prefix, "").await))
+        Masker::new(prefix, self.source.name()).lines(&topics(env().brokers(), prefix, "").await)
     }
 }
 
@@ -248,8 +286,8 @@ async fn compare(kind: Kind, name: &str) -> Vec<String> {
         let mut run = Run::start(kind, &case, false, some).await;
         run.stream(&case).await;
         for (variant, prefix, _) in &run.daemons {
-            let expected = comparable(case.recorded(kind.name(), variant));
-            let ours = run.lines(prefix).await;
+            let expected = comparable(kind, name, &case.recorded(kind.name(), variant));
+            let ours = comparable(kind, name, &run.lines(prefix).await);
             let found = debezium::differences(&expected, &ours);
             if !found.is_empty() {
                 failed.push(format!("{}, {name}, {variant}:\n{}", kind.name(), found.join("\n")));

@@ -18,6 +18,7 @@ mod column;
 mod default;
 mod form;
 pub mod names;
+mod nested;
 mod number;
 mod schema;
 mod source;
@@ -35,6 +36,12 @@ use self::source::TableSource;
 use crate::config::{BinaryMode, DebeziumConfig, KeyColumns};
 use crate::format::json::jackson_string as string;
 use crate::format::json::{RowEvent, int};
+use crate::pipeline::Record;
+
+/// Headers of the two events of a changed key: of the delete and its tombstone, and of the create.
+pub const NEW_KEY: &str = "__debezium.newkey";
+/// See [`NEW_KEY`].
+pub const OLD_KEY: &str = "__debezium.oldkey";
 
 /// Which connector of the original it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +130,22 @@ impl Codec {
         }
     }
 
+    /// Takes back the half of a changed key, from the record `first` on, that is of a kind that isn't published: PostgreSQL's connector looks
+    /// at both halves, the others at the change alone.
+    pub fn leave_halves_out(&self, records: &mut Vec<Record>, first: usize) {
+        let skipped = |op| self.server == Server::Postgres && self.skips(op);
+        if records.len() < first + 2 || !(skipped(Op::Delete) || skipped(Op::Insert)) {
+            return;
+        }
+        let left_out = |record: &Record| match record.header.as_ref().map(|header| header.name) {
+            Some(NEW_KEY) => skipped(Op::Delete),
+            Some(OLD_KEY) => skipped(Op::Insert),
+            _ => false,
+        };
+        let change = records.split_off(first.min(records.len()));
+        records.extend(change.into_iter().filter(|record| !left_out(record)));
+    }
+
     /// The columns of a table's key by their indexes, if they are configured to be others than its own; names that the table doesn't have
     /// are left out, as the original does.
     pub fn key_of(&self, table: &Table) -> Option<Vec<usize>> {
@@ -133,6 +156,10 @@ impl Codec {
         }
         // without a primary key it is the first unique index, also one that allows NULLs, which tell no rows apart
         let facts = table.facts.as_deref()?;
+        if !self.config.exact && !facts.primary_key.is_empty() {
+            // whatever the log knows rows by
+            return (facts.primary_key != table.key).then(|| facts.primary_key.clone());
+        }
         let unique = || facts.unique_key.iter().filter_map(|index| table.columns.get(*index));
         let usable = !self.config.exact || unique().all(|column| column.nullable == Some(false));
         let taken = facts.primary_key.is_empty() && !facts.unique_key.is_empty() && usable;

@@ -200,6 +200,8 @@ impl<'a> Work<'a> {
         }
         if skipped {
             self.out.records.truncate(first);
+        } else if let Some(codec) = self.encoder.format.debezium() {
+            codec.leave_halves_out(&mut self.out.records, first);
         }
         Ok(())
     }

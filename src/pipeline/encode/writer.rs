@@ -5,7 +5,7 @@ use std::ops::Range;
 use rowcast_core::{Op, Place, TableName, Value};
 
 use super::{Encoded, Record, RecordHeader};
-use crate::format::debezium::{Codec, Counts};
+use crate::format::debezium::{Codec, Counts, NEW_KEY, OLD_KEY};
 use crate::format::{RowEvent, TableText, TransactionText};
 
 /// A key column is in none of a change's images.
@@ -64,8 +64,8 @@ impl Writer<'_> {
                         let second = self.out.records.len();
                         self.event(Op::Insert, "/c", key, None, after);
                         if self.debezium.is_some() {
-                            self.header(first..second, "__debezium.newkey", after, before);
-                            self.header(second..second + 1, "__debezium.oldkey", before, after);
+                            self.header(first..second, NEW_KEY, after, before);
+                            self.header(second..second + 1, OLD_KEY, before, after);
                         }
                     }
                 }
@@ -80,11 +80,13 @@ impl Writer<'_> {
         before: Option<&[Value<'v>]>,
         after: Option<&[Value<'v>]>,
     ) -> Result<Key, KeyMissing> {
+        // then what the log lacks of the old key is a part of it, too
+        let all = self.lenient && before.is_some();
         let differs = |index: &usize| match (column(before, *index), column(after, *index)) {
             (Some(old), Some(new)) => old != new,
             _ => false,
         };
-        if !self.key.iter().any(differs) {
+        if !all && !self.key.iter().any(differs) {
             return Ok(None);
         }
         let (old, new) = (self.key(before, after)?, self.key(after, before)?);
@@ -98,10 +100,8 @@ impl Writer<'_> {
         if key.is_empty() {
             return Ok(None);
         }
-        let lacking = self.lenient.then_some(Value::Absent);
-        let value = |index: &usize| {
-            column(row, *index).or_else(|| column(other, *index)).or(lacking).map(|value| (*index, value))
-        };
+        let lenient = self.lenient;
+        let value = |index: &usize| key_column(lenient, row, other, *index);
         if !key.iter().all(|index| value(index).is_some()) {
             return Err(KeyMissing);
         }
@@ -136,8 +136,8 @@ impl Writer<'_> {
         row: Option<&[Value<'v>]>,
         other: Option<&[Value<'v>]>,
     ) {
-        let value = |index: &usize| column(row, *index).or_else(|| column(other, *index)).map(|value| (*index, value));
-        let start = self.out.buf.len();
+        let (lenient, start) = (self.lenient, self.out.buf.len());
+        let value = |index: &usize| key_column(lenient, row, other, *index);
         if let Some(table) = self.text.debezium() {
             table.key_header(&mut self.out.buf, self.key.iter().filter_map(value));
         }
@@ -160,4 +160,18 @@ impl Writer<'_> {
 /// A column's value, unless the log left it out.
 fn column<'v>(row: Option<&[Value<'v>]>, index: usize) -> Option<Value<'v>> {
     row.and_then(|row| row.get(index)).copied().filter(|value| !value.is_absent())
+}
+
+/// A column of a row's key, from another row where this one lacks it; if what is lacking is written as such, as absent.
+fn key_column<'v>(
+    lenient: bool,
+    row: Option<&[Value<'v>]>,
+    other: Option<&[Value<'v>]>,
+    index: usize,
+) -> Option<(usize, Value<'v>)> {
+    let value = match lenient {
+        true => Some(column(row, index).unwrap_or(Value::Absent)),
+        false => column(row, index).or_else(|| column(other, index)),
+    };
+    value.map(|value| (index, value))
 }

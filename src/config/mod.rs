@@ -46,6 +46,7 @@ pub use backfill::{BackfillConfig, BackfillMode, BackfillTable, parse_table, tab
 pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, Place};
 pub use files::SHARED_FILE;
+pub(crate) use keys::is_key;
 pub use load::{DEFAULT_STATE_DIR, load, load_admin, parse_name};
 pub use logs::{LogFormat, LoggingConfig, parse_level};
 pub use mysql::MysqlConfig;
@@ -54,6 +55,7 @@ pub use postgres::{PostgresConfig, PostgresStreamConfig, SlotInUse};
 pub use rowcast_net::TlsMode;
 pub use sink::{Delivery, KafkaConfig, PropertyValue, RotateConfig, SinkConfig};
 pub use source::{ConnectionConfig, MysqlFlavor, SourceKind, TlsConfig, TlsIdentity};
+pub(crate) use suggest::did_you_mean;
 pub use summary::summary;
 pub use topic::{CHECKPOINT_PREFIX, TopicPart, TopicTemplate};
 pub use topics::{TopicRule, TopicSettings, TopicsConfig};

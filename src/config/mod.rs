@@ -17,6 +17,7 @@
 
 mod admin;
 mod backfill;
+mod debezium;
 mod environment;
 mod errors;
 mod files;
@@ -43,6 +44,12 @@ use std::time::Duration;
 
 pub use admin::{AdminConfig, DEFAULT_ADMIN, parse_admin};
 pub use backfill::{BackfillConfig, BackfillMode, BackfillTable, parse_table, table_text};
+pub use debezium::{
+    AdjustMode, BinaryMode, DebeziumConfig, DecimalMode, FormatConfig, HstoreMode, IntervalMode, KeyColumns, Skipped, TimeMode,
+    UnsignedMode,
+};
+#[cfg(test)]
+pub(crate) use debezium::parse_key_columns;
 pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, Place};
 pub use files::SHARED_FILE;
@@ -116,6 +123,8 @@ pub struct SourceConfig {
     pub kind: SourceKind,
     /// Where events go.
     pub sink: SinkConfig,
+    /// How events are written.
+    pub format: FormatConfig,
     /// How events are delivered; `ExactlyOnce` only with Kafka.
     pub delivery: Delivery,
     /// Bytes between reader and publisher, from 1 MiB.

@@ -26,7 +26,7 @@ use rowcast_core::{Batch, Begin, Event, KeptSchema, Opened, Position, Source, So
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-pub use encode::{Destination, Encoded, Encoder, Record};
+pub use encode::{Destination, Encoded, Encoder, Headers, Record, RecordHeader};
 pub use stopped::Schemas;
 
 use crate::backfill::board::Board;
@@ -39,7 +39,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{BackfillConfig, BackfillMode, OnPoison, OnTableFailure, TopicTemplate, table_text};
 use crate::error::RunError;
 use crate::fail;
-use crate::format::json::SourceNames;
+use crate::format::Format;
 use crate::sink::OpenSink;
 use crate::status::{Doing, Meter, Phase, Status};
 
@@ -59,6 +59,8 @@ pub struct PipelineOptions {
     pub kind: &'static str,
     /// Database of the events that belong to no table.
     pub db: String,
+    /// How events are written.
+    pub format: Arc<Format>,
     /// Topic of a table; none for sinks without topics.
     pub topic: Option<TopicTemplate>,
     /// A null value after each delete.
@@ -110,13 +112,11 @@ pub async fn run<S: Source, O: OpenSink>(
             let only = config.mode == BackfillMode::InitialOnly;
             // pieces have a share of the memory of their own: those that wait for the stream must not hold it back
             let share = options.budget / 4;
-            let names = SourceNames { name: options.name.clone(), kind: options.kind };
             let readers = Readers {
                 board: board.clone(),
                 pieces,
                 budget: share,
                 encoder: Arc::clone(&encoder),
-                names,
                 config,
                 captured,
             };

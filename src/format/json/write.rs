@@ -120,20 +120,37 @@ fn quoted(out: &mut Vec<u8>, plain: &[u8]) {
 /// Writes a string with its quotes.
 pub fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
+    part::<false>(out, text);
+    out.push(b'"');
+}
+
+/// The same with hexadecimal digits in capitals where a character has no short escape, as Jackson has them.
+pub fn jackson_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    jackson_part(out, text);
+    out.push(b'"');
+}
+
+/// A part of such a string, without quotes.
+pub fn jackson_part(out: &mut Vec<u8>, text: &str) {
+    part::<true>(out, text);
+}
+
+#[inline]
+fn part<const CAPITALS: bool>(out: &mut Vec<u8>, text: &str) {
     let mut rest = text.as_bytes();
     loop {
         let run = plain_run(rest);
         let (plain, special) = rest.split_at(run.min(rest.len()));
         out.extend_from_slice(plain);
         let Some((byte, after)) = special.split_first() else { break };
-        escape(out, *byte);
+        escape::<CAPITALS>(out, *byte);
         rest = after;
     }
-    out.push(b'"');
 }
 
-fn escape(out: &mut Vec<u8>, byte: u8) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
+fn escape<const CAPITALS: bool>(out: &mut Vec<u8>, byte: u8) {
+    let hex = if CAPITALS { b"0123456789ABCDEF" } else { b"0123456789abcdef" };
     let short = match byte {
         b'"' => b'"',
         b'\\' => b'\\',
@@ -145,7 +162,7 @@ fn escape(out: &mut Vec<u8>, byte: u8) {
         _ => {
             out.extend_from_slice(b"\\u00");
             for digit in [byte >> 4, byte & 15] {
-                out.push(HEX.get(usize::from(digit)).copied().unwrap_or(b'0'));
+                out.push(hex.get(usize::from(digit)).copied().unwrap_or(b'0'));
             }
             return;
         }
@@ -191,7 +208,8 @@ fn document(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Writes bytes in base64, with quotes.
+pub fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
     let mut block = [0_u8; 1024];
     for chunk in bytes.chunks(768) {
@@ -232,7 +250,8 @@ fn write_date(out: &mut Vec<u8>, date: Date) {
     two(out, date.day);
 }
 
-fn fraction(out: &mut Vec<u8>, micros: u64, digits: u8) {
+/// Writes a point and so many digits; nothing for none.
+pub fn fraction(out: &mut Vec<u8>, micros: u64, digits: u8) {
     if digits > 0 {
         out.push(b'.');
         let mut unit = 100_000;
@@ -243,7 +262,8 @@ fn fraction(out: &mut Vec<u8>, micros: u64, digits: u8) {
     }
 }
 
-fn clock(out: &mut Vec<u8>, micros: u64, digits: u8) {
+/// Writes `11:32:36.5`, with so many digits.
+pub fn clock(out: &mut Vec<u8>, micros: u64, digits: u8) {
     let seconds = micros / 1_000_000;
     let hours = seconds / 3600;
     if hours < 100 {
@@ -271,7 +291,8 @@ fn write_datetime(out: &mut Vec<u8>, at: DateTime) {
     clock(out, at.micros, at.digits);
 }
 
-fn write_offset(out: &mut Vec<u8>, seconds: i32) {
+/// Writes `Z`, or an offset in hours, minutes and, where there are some, seconds.
+pub fn write_offset(out: &mut Vec<u8>, seconds: i32) {
     if seconds == 0 {
         out.push(b'Z');
         return;
@@ -322,7 +343,7 @@ fn write_interval(out: &mut Vec<u8>, interval: Interval) {
 }
 
 /// Fraction digits without trailing zeros.
-fn significant(mut micros: u64) -> u8 {
+pub fn significant(mut micros: u64) -> u8 {
     if micros == 0 {
         return 0;
     }
@@ -334,7 +355,8 @@ fn significant(mut micros: u64) -> u8 {
     digits
 }
 
-fn write_uuid(out: &mut Vec<u8>, uuid: &[u8; 16]) {
+/// Writes a uuid with quotes.
+pub fn write_uuid(out: &mut Vec<u8>, uuid: &[u8; 16]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
     for (index, byte) in uuid.iter().enumerate() {

@@ -16,7 +16,11 @@ servers=kafka
 for connector in "$@"; do
   case $connector in
     postgres) servers="$servers pg" ;;
-    mysql | mariadb) servers="$servers $connector" ;;
+    mysql) servers="$servers mysql" ;;
+    mariadb)
+      servers="$servers mariadb"
+      export ROWCAST_DEBEZIUM_MARIADB=1
+      ;;
     *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
 done

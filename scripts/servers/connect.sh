@@ -2,9 +2,10 @@
 # shellcheck disable=SC2153,SC2154 # DIR, CACHE, AS_USER and the rest are set by servers.sh
 # Kafka Connect, one distributed worker, with the real Debezium: the original that `format: debezium` is compared with. Its broker is the
 # Kafka of the same folder, which must have been started before. Everything comes by Maven: PostgreSQL's and MySQL's connectors as their
-# published plugins; MariaDB's has none, so it is its published jar with what that depends on.
+# published plugins. MariaDB's is published nowhere but in the distribution of Debezium Server, of 780 MB, from which it is taken if
+# ROWCAST_DEBEZIUM_MARIADB=1.
 #
-# Settings: ROWCAST_DEBEZIUM_VERSION (3.6.0.Final), ROWCAST_CONNECT_HEAP (-Xmx512m).
+# Settings: ROWCAST_DEBEZIUM_VERSION (3.6.0.Final), ROWCAST_CONNECT_HEAP (-Xmx512m), ROWCAST_CONNECT_NICE (0).
 
 DEBEZIUM_VERSION=${ROWCAST_DEBEZIUM_VERSION:-3.6.0.Final}
 
@@ -48,10 +49,28 @@ connect_unpack() { # FOLDER
   done
 }
 
+# The jars of the server's own folder that the connector needs; those of sinks and other sources stay where they are.
+connect_unpack_mariadb() { # FOLDER
+  local d=$1 name=debezium-server-dist
+  connect_pom >"$d/pom.xml"
+  mvn -q -B -f "$d/pom.xml" dependency:copy -Dartifact="io.debezium:$name:$DEBEZIUM_VERSION:tar.gz" -DoutputDirectory="$d" >>"$d/log" 2>&1 || {
+    log_tail "$d/log"
+    die "cannot get $name $DEBEZIUM_VERSION by Maven"
+  }
+  mkdir -p "$d/plugins/debezium-connector-mariadb"
+  tar -xzf "$d/$name-$DEBEZIUM_VERSION.tar.gz" -C "$d/plugins/debezium-connector-mariadb" --no-same-owner --strip-components=2 --wildcards \
+    'debezium-server/lib/debezium-connector-'{mariadb,binlog,common}'-*' 'debezium-server/lib/debezium-'{api,config,util,ddl-parser,openlineage-api,storage-file,storage-kafka}'-*' \
+    'debezium-server/lib/'{mysql-binlog-connector-java,mariadb-java-client,antlr4-runtime,jakarta.ws.rs-api,sketches-java}'-*'
+  rm -f "$d/$name-$DEBEZIUM_VERSION.tar.gz"
+}
+
+connect_mariadb() { echo "$CACHE/debezium-mariadb-$DEBEZIUM_VERSION"; }
+
 connect_home() { echo "$CACHE/connect-$KAFKA_VERSION-debezium-$DEBEZIUM_VERSION"; }
 
 connect_prepare() {
   unpacked "$(basename "$(connect_home)")" connect_unpack
+  if [ "${ROWCAST_DEBEZIUM_MARIADB:-}" = 1 ]; then unpacked "$(basename "$(connect_mariadb)")" connect_unpack_mariadb; fi
   need java default-jre-headless
 }
 
@@ -78,7 +97,7 @@ status.storage.replication.factor=1
 status.storage.partitions=1
 scheduled.rebalance.max.delay.ms=0
 listeners=HTTP://127.0.0.1:$1
-plugin.path=$(connect_home)/plugins
+plugin.path=$(connect_home)/plugins$([ "${ROWCAST_DEBEZIUM_MARIADB:-}" != 1 ] || echo ",$(connect_mariadb)/plugins")
 CONF
   kafka_log4j >"$d/log4j2.properties"
   own "$d"

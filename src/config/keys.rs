@@ -170,6 +170,11 @@ pub(crate) const KEYS: &[Key] = &[
     key("logging.level", Shape::Text, Scope::Shared, For::All),
 ];
 
+/// Whether there is such a key.
+pub(crate) fn is_key(path: &str) -> bool {
+    KEYS.iter().any(|key| key.path == path)
+}
+
 /// Keys that people look for and that can't be there, with the reason; each says what to do.
 const REFUSED: &[(&str, &str)] = &[
     (

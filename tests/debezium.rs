@@ -13,8 +13,8 @@ use std::time::Duration;
 use support::connect::topics;
 use support::daemon::Daemon;
 use support::debezium::{self, Case, Masker, SENTINEL, SENTINEL_TABLE, SETTLE};
-use support::env;
-use support::source::{Kind, PATIENCE, Source, Writer};
+use support::{env, kafka};
+use support::source::{Kind, PATIENCE, Source, Writer, wait_until_streaming};
 
 /// Options of the original that we don't have; variants with one of them are left out.
 const UNSUPPORTED: [&str; 15] = [
@@ -52,6 +52,13 @@ const KNOWN: &[(&str, &str, &str, &str, &str)] = &[
     ("mysql", "numbers", "3.40282E38", "3.4028235E38", "the original's snapshot has six digits of a float"),
     ("mysql", "defaults", "\"YWJcMA==\"", "\"YWIA\"", "the original writes a DEFAULT's zero byte as the two letters \\0"),
     ("mysql", "defaults", "\"61625c30\"", "\"616200\"", "the same"),
+    (
+        "mysql",
+        "ddl",
+        r#"{"type":"int64","optional":true,"field":"id"}"#,
+        r#"{"type":"int64","optional":false,"field":"id"}"#,
+        "after an ALTER the original's parser has forgotten that a key's column can't be NULL",
+    ),
 ];
 
 /// A line without what is known to differ.
@@ -320,4 +327,154 @@ async fn postgres_is_what_the_original_said() {
 #[tokio::test(flavor = "multi_thread")]
 async fn mysql_is_what_the_original_said() {
     compare_all(Kind::Mysql).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_is_what_the_original_said() {
+    compare_all(Kind::Mariadb).await;
+}
+
+/// The values of a table's rows after by `id`, each by a copy and by the stream; both must be equal.
+async fn values(kind: Kind, before: &[&str], columns: &str, rows: &[&str], more: &str) -> (String, Vec<String>) {
+    let source = Source::create(kind, "exact").await;
+    for statement in before {
+        source.exec(statement).await;
+    }
+    source.create_table("t", columns).await;
+    for row in rows {
+        source.exec(&format!("insert into t values ({row})")).await;
+    }
+    let yaml = format!("format: debezium\ndebezium:\n  key_schemas_enable: false\n{more}");
+    let mut daemon = source.to_kafka_with(&yaml).spawn();
+    daemon.wait_for_log("the table is copied", PATIENCE).await;
+    source.exec("delete from t").await;
+    for row in rows {
+        source.exec(&format!("insert into t values ({row})")).await;
+    }
+    // rows of the copy, deletes with their tombstones, and the rows again
+    let count = rows.len();
+    let records = support::eventually(PATIENCE, "all records", || async {
+        let records = source.records("t").await;
+        if records.len() == 4 * count { Ok(records) } else { Err(records.len()) }
+    })
+    .await;
+    assert_eq!(daemon.shutdown(PATIENCE).await, 0);
+    let after = |op: &str| {
+        let events = records.iter().filter_map(|record| record.value.as_deref().map(|it| String::from_utf8_lossy(it).into_owned()));
+        let events = events.filter(|event| event.contains(&format!("\"op\":\"{op}\"")));
+        let mut rows: Vec<String> = events
+            .map(|event| event.split_once("\"after\":").unwrap().1.split_once(",\"source\":").unwrap().0.to_owned())
+            .collect();
+        rows.sort();
+        rows
+    };
+    let (copied, streamed) = (after("r"), after("c"));
+    assert_eq!(copied, streamed, "a copy's rows and the stream's");
+    (source.name().to_owned(), streamed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_postgres_are_right_where_the_originals_are_not() {
+    let columns = "id bigint primary key, def int default 5, num numeric, neg numeric(5,-3), tz timetz, bits bit(12), vb bit varying, dims int[], \
+                   d date, span interval, pair pair, lsn pg_lsn, box box, ranges int4multirange, monies money[], nam name";
+    let rows = [
+        "1, null, 1.500, 12000, '24:00:00+02', B'000000000001', B'', '{{1,2},{3,4}}', 'infinity', '1 day 00:00:01', (1, 'x'), '1/2', '(1,1),(0,0)', \
+         '{[1,3)}', '{1.50}', 'n'",
+    ];
+    let before = ["create type pair as (a int, b text)"];
+    let (_, found) = values(Kind::Postgres, &before, columns, &rows, "  value_schemas_enable: false\n").await;
+    let expected = r#"{"id":1,"def":null,"num":{"scale":3,"value":"Bdw="},"neg":"DA==","tz":"24:00:00+02:00","bits":"AQA=","vb":"","dims":[[1,2],[3,4]],"d":2147483647,"span":86401000000,"pair":"{\"a\":1,\"b\":\"x\"}","lsn":"1/2","box":"(1,1),(0,0)","ranges":"[{\"lower\":1,\"upper\":3,\"bounds\":\"[)\"}]","monies":["AJY="],"nam":"n"}"#;
+    assert_eq!(found, [expected]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_mysql_are_right_where_the_originals_are_not() {
+    for kind in [Kind::Mysql, Kind::Mariadb] {
+        let columns = "id bigint primary key, def int default 5, big bigint unsigned, d date, ti time, j json, ts timestamp(6) null, f float";
+        let rows =
+            ["1, null, 18446744073709551615, '0050-01-02', '-100:00:00', '{\"a\": 1.50}', '2026-01-01 00:00:00.5', 3.4028234e38"];
+        let (_, found) = values(kind, &[], columns, &rows, "  value_schemas_enable: false\n").await;
+        // MariaDB's JSON is text
+        let json = if kind == Kind::Mysql { r#"{\"a\":1.5}"# } else { r#"{\"a\": 1.50}"# };
+        let expected = format!(
+            r#"{{"id":1,"def":null,"big":18446744073709551615,"d":-701264,"ti":-360000000000,"j":"{json}","ts":"2026-01-01T00:00:00.500000Z","f":3.4028235E38}}"#
+        );
+        assert_eq!(found, [expected]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_too_large_becomes_a_dead_letter() {
+    for kind in Kind::ALL {
+        let source = Source::create(kind, "exact").await;
+        source.create_table("notes", "id bigint primary key, note text").await;
+        kafka::create_topic(&source.topic("notes"), 1, &[("max.message.bytes", "20000")]).await;
+        let yaml = "backfill: never\non_poison: dead_letter\nformat: debezium\n";
+        let mut daemon = source.to_kafka_with(yaml).spawn();
+        wait_until_streaming(&mut daemon).await;
+        for values in ["1, 'a'", "2, repeat('x', 60000)", "3, 'b'"] {
+            source.exec(&format!("insert into notes values ({values})")).await;
+        }
+        assert_eq!(source.wait_for_events("notes", 2).await.len(), 2);
+        let letters = kafka::read_committed(&format!("rowcast.dead_letter.{}", source.name())).await;
+        assert_eq!(letters.len(), 1);
+        let (key, letter) = (letters[0].key_str(), letters[0].json());
+        assert!(key.contains("\"payload\":{\"id\":2}"), "{key}");
+        assert_eq!((letter["op"].as_str(), letter["topic"].as_str()), (Some("c"), Some(&*source.topic("notes"))));
+        assert_eq!((letter["source"]["table"].as_str(), letter["source"]["name"].as_str()), (Some("notes"), Some(source.name())));
+        assert!(letter["dead_letter"].as_str().unwrap().contains("max.message.bytes"), "{letter}");
+        assert!(letter["bytes"].as_u64().unwrap() > 60000);
+        assert!(!daemon.logs().contains("xxxx"), "no row value in the log");
+        assert_eq!(daemon.shutdown(PATIENCE).await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tail_shows_events_with_and_without_schemas() {
+    for schemas in [true, false] {
+        let source = Source::create(Kind::Postgres, "exact").await;
+        source.create_table("orders", "id bigint primary key, note text").await;
+        source.create_table("others", "id bigint primary key").await;
+        let more = format!(
+            "backfill: never\nformat: debezium\ndebezium: {{key_schemas_enable: {schemas}, value_schemas_enable: {schemas}, \
+             topic_prefix: {0}}}\n",
+            source.name()
+        );
+        let mut daemon = source.to_kafka_with(&more).spawn();
+        wait_until_streaming(&mut daemon).await;
+        for sql in [
+            "insert into orders values (1, 'a'), (2, 'b')",
+            "insert into others values (1)",
+            "delete from orders where id = 1",
+            "select pg_logical_emit_message(true, 'note', 'hello')",
+        ] {
+            source.exec(sql).await;
+        }
+        source.wait_for_events("orders", 3).await;
+        let yaml = source.to_kafka_yaml("*", &more);
+        let shown = async |args: &[&str]| {
+            let all = ["tail", source.name(), "source.yaml", "--from", "beginning", "--until-end"];
+            let command = Daemon::command().file("source.yaml", &yaml).args(&all).args(args);
+            let (code, out, error) = command.output(PATIENCE).await;
+            assert_eq!(code, 0, "{error}");
+            out.lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let filters: [(&[&str], usize); 6] = [
+            (&[], 5),
+            (&["--table", "public.orders"], 3),
+            (&["--op", "d"], 1),
+            (&["--op", "m"], 1),
+            (&["--key", "1"], 3),
+            (&["--table", "public.orders", "--key", "2"], 1),
+        ];
+        for (args, count) in filters {
+            let lines = support::eventually(PATIENCE, "what there is", || async {
+                let lines = shown(args).await;
+                if lines.len() == count { Ok(lines) } else { Err(format!("{args:?}, {}: {lines:?}", lines.len())) }
+            })
+            .await;
+            assert!(lines.iter().all(|line| line.starts_with("{\"schema\":") == schemas), "{lines:?}");
+        }
+        assert_eq!(daemon.shutdown(PATIENCE).await, 0);
+    }
 }

@@ -423,7 +423,7 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
         (
             "a mode that the binlog connectors don't have",
             format!("{STOCK}format: debezium\ndebezium: {{time_precision_mode: adaptive}}\n"),
-            "x.yaml:12:12: `debezium.time_precision_mode` is `adaptive`, which the original doesn't take for MySQL and MariaDB; write \
+            "x.yaml:11:12: `debezium.time_precision_mode` is `adaptive`, which the original doesn't take for MySQL and MariaDB; write \
              adaptive_time_microseconds",
         ),
         ("empty file", "# nothing\n".to_owned(), "x.yaml: the file is empty; it needs `name`, `source` and `sink`"),

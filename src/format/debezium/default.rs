@@ -20,6 +20,7 @@ pub(super) fn of(
     arena: &Bump,
 ) -> Option<Vec<u8>> {
     let column = table.columns.get(index)?;
+    let nullable = column.nullable.unwrap_or(true);
     let default = column.facts.as_ref()?.default.as_ref()?;
     // a struct can't be a default, and of these types the original knows none
     if matches!(schema.kind, Kind::Struct(_) | Kind::Array(_) | Kind::Map(..)) || !has_default(column, codec) {
@@ -31,6 +32,8 @@ pub(super) fn of(
         DefaultValue::Expression => return None,
     };
     let value = match value {
+        // the original takes the moment that stands for a function for a date of zeros
+        Value::Instant(_) if codec.server != Server::Postgres && default.value == DefaultValue::Call && nullable => return None,
         // the original reads it as the largest number of 64 bits with a sign
         Value::UInt(number) if *form == Form::Wrapping => Value::UInt(number.min(i64::MAX as u64)),
         Value::Bytes(bytes) => Value::Bytes(padded(bytes, column, arena)),

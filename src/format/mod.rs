@@ -166,7 +166,15 @@ impl TableText {
         match (&self.debezium, &read.debezium) {
             (Some(table), Some(TransactionText::Debezium(place))) => {
                 let at = Place::default();
-                let it = RowEvent { op: Op::Read, seq, place: at, order: None, id_suffix: "", before: None, after: Some(row) };
+                let it = RowEvent {
+                    op: Op::Read,
+                    seq,
+                    place: at,
+                    order: None,
+                    id_suffix: "",
+                    before: None,
+                    after: Some(row),
+                };
                 table.event(out, place, &it);
             }
             _ => json::read_event(out, &self.json, &read.json, seq, row),
@@ -178,7 +186,15 @@ impl TableText {
         match (&self.debezium, &read.debezium) {
             (Some(table), Some(TransactionText::Debezium(place))) => {
                 let at = Place::default();
-                let it = RowEvent { op: Op::Truncate, seq: 0, place: at, order: None, id_suffix: "", before: None, after: None };
+                let it = RowEvent {
+                    op: Op::Truncate,
+                    seq: 0,
+                    place: at,
+                    order: None,
+                    id_suffix: "",
+                    before: None,
+                    after: None,
+                };
                 table.event(out, place, &it);
             }
             _ => json::void_event(out, &self.json, &read.json),

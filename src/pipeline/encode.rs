@@ -19,8 +19,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rowcast_core::backfill::{Reading, Snapshot};
 use rowcast_core::{
-    Batch, Bump, Change, DecodeError, Event, Inside, KeptSchema, LogPosition, Mark, Offset, Op, Place, Prepared, Table, TableFailure,
-    TableName, Transaction,
+    Batch, Bump, Change, DecodeError, Event, Inside, KeptSchema, LogPosition, Mark, Offset, Op, Place, Prepared, Table,
+    TableFailure, TableName, Transaction,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -269,9 +269,10 @@ impl Encoder {
             rows: 0,
             before: Vec::new(),
             after: Vec::new(),
-            counts: self.counts.as_ref().map(|counts| {
-                std::mem::take(&mut *counts.lock().unwrap_or_else(PoisonError::into_inner))
-            }),
+            counts: self
+                .counts
+                .as_ref()
+                .map(|counts| std::mem::take(&mut *counts.lock().unwrap_or_else(PoisonError::into_inner))),
         };
         work.out.buf.clear();
         if let Some(open) = &batch.open {
@@ -400,7 +401,9 @@ impl Encoder {
     }
 
     fn topic(&self, name: &TableName) -> String {
-        self.template.as_ref().map_or_else(String::new, |template| route::topic(template, &self.format.names.name, name))
+        self.template
+            .as_ref()
+            .map_or_else(String::new, |template| route::topic(template, &self.format.names.name, name))
     }
 
     fn destination(&self, table: &Arc<Table>) -> Arc<Destination> {

@@ -28,7 +28,7 @@ pub(super) fn mapped(column: &Column, kind: &str, config: &DebeziumConfig) -> Op
             config.exact.then_some((Form::OwnText, named))
         })
     } else {
-        mysql(column, config)
+        mysql(column, kind, config)
     }
 }
 
@@ -54,9 +54,7 @@ fn date(config: &DebeziumConfig) -> Mapped {
 fn time(digits: u8, config: &DebeziumConfig) -> Mapped {
     let number = |unit, kind, name: &str| (Form::Time { unit, day_only: false }, Schema::named(kind, name));
     match config.time {
-        TimeMode::IsoString => {
-            (Form::IsoTime { day_only: !config.exact }, named_text("io.debezium.time.IsoTime"))
-        }
+        TimeMode::IsoString => (Form::IsoTime { day_only: !config.exact }, named_text("io.debezium.time.IsoTime")),
         TimeMode::Connect => (
             Form::Time { unit: Unit::Millis, day_only: !config.exact },
             Schema::named(Kind::Int32, &format!("{CONNECT}Time")),
@@ -70,8 +68,7 @@ fn time(digits: u8, config: &DebeziumConfig) -> Mapped {
 }
 
 fn timestamp(digits: u8, config: &DebeziumConfig) -> Mapped {
-    let number =
-        |unit, name: &str| (Form::Timestamp { unit, exact: config.exact }, Schema::named(Kind::Int64, name));
+    let number = |unit, name: &str| (Form::Timestamp { unit, exact: config.exact }, Schema::named(Kind::Int64, name));
     match config.time {
         TimeMode::IsoString => {
             (Form::IsoTimestamp { exact: config.exact }, named_text("io.debezium.time.IsoTimestamp"))
@@ -291,7 +288,7 @@ fn sparse() -> Mapped {
     (Form::SparseVector, Schema::named(kind, "io.debezium.data.SparseDoubleVector").documented("Sparse double vector"))
 }
 
-fn mysql(column: &Column, config: &DebeziumConfig) -> Option<Mapped> {
+fn mysql(column: &Column, kind: &str, config: &DebeziumConfig) -> Option<Mapped> {
     let exact = config.exact;
     let native = column.native.as_str();
     Some(match &column.ty {
@@ -328,6 +325,8 @@ fn mysql(column: &Column, config: &DebeziumConfig) -> Option<Mapped> {
         }
         Type::Year => (Form::Plain, Schema::named(Kind::Int32, "io.debezium.time.Year")),
         Type::Uuid => (Form::Text, text(false)),
+        // there it is text with a check
+        Type::Json if kind == "mariadb" => (Form::Text, text(false)),
         Type::Json => (Form::Document { compact: true, spaced: !exact }, named_text("io.debezium.data.Json")),
         Type::Enum { labels: all } => (Form::Text, labels("io.debezium.data.Enum", all)),
         Type::Set { labels: all } => (Form::Set, labels("io.debezium.data.EnumSet", all)),

@@ -33,7 +33,9 @@ pub(super) fn of(
     };
     let value = match value {
         // the original takes the moment that stands for a function for a date of zeros
-        Value::Instant(_) if codec.server != Server::Postgres && default.value == DefaultValue::Call && nullable => return None,
+        Value::Instant(_) if codec.server != Server::Postgres && default.value == DefaultValue::Call && nullable => {
+            return None;
+        }
         // the original reads it as the largest number of 64 bits with a sign
         Value::UInt(number) if *form == Form::Wrapping => Value::UInt(number.min(i64::MAX as u64)),
         Value::Bytes(bytes) => Value::Bytes(padded(bytes, column, arena)),

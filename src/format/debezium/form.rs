@@ -134,7 +134,9 @@ impl Form {
             (Form::Double, Value::Double(number)) => number::double(out, *number),
             (Form::Double, Value::Float(number)) => number::double(out, f64::from(*number)),
             (Form::Decimal { scale }, Value::Decimal(text)) => return number::decimal(out, text, *scale),
-            (Form::Decimal { .. }, Value::UInt(number)) => number::integer(i128::from(*number), |bytes| base64(out, bytes)),
+            (Form::Decimal { .. }, Value::UInt(number)) => {
+                number::integer(i128::from(*number), |bytes| base64(out, bytes))
+            }
             (Form::Variable { as_written }, Value::Decimal(text)) => return number::variable(out, text, *as_written),
             (Form::DecimalDouble, Value::Decimal(text)) => number::double(out, text.parse().unwrap_or(f64::NAN)),
             (Form::DecimalText, Value::Decimal(text)) => quoted(out, decimal_word(text).as_bytes()),
@@ -150,7 +152,11 @@ impl Form {
             (Form::Bits { bytes, as_long }, Value::Bits(bits)) => write_bits(out, bits, *bytes, *as_long),
             (Form::Set, Value::Set(labels)) => write_set(out, labels),
             (Form::Document { compact, spaced }, Value::Json(text)) => {
-                if *compact && !(place.read && *spaced) { compacted(out, text) } else { string(out, text) }
+                if *compact && !(place.read && *spaced) {
+                    compacted(out, text)
+                } else {
+                    string(out, text)
+                }
             }
             (Form::HstoreText, Value::Object(members)) => write_hstore(out, members),
             (Form::Map, Value::Object(members)) => write_members(out, &java_order(members)),
@@ -428,7 +434,11 @@ fn own_text(out: &mut Vec<u8>, value: &Value<'_>) {
 
 fn write_srid(out: &mut Vec<u8>, srid: u32) {
     out.extend_from_slice(b",\"srid\":");
-    if srid == 0 { out.extend_from_slice(b"null") } else { uint(out, u64::from(srid)) }
+    if srid == 0 {
+        out.extend_from_slice(b"null")
+    } else {
+        uint(out, u64::from(srid))
+    }
     out.push(b'}');
 }
 
@@ -513,8 +523,7 @@ mod tests {
 
     #[test]
     fn values_have_the_originals_form() {
-        let point: Vec<u8> =
-            [&[1_u8, 1, 0, 0, 0][..], &1.0_f64.to_le_bytes(), &1.0_f64.to_le_bytes()].concat();
+        let point: Vec<u8> = [&[1_u8, 1, 0, 0, 0][..], &1.0_f64.to_le_bytes(), &1.0_f64.to_le_bytes()].concat();
         let geometry = |srid| Value::Geometry(Geometry { wkb: &point, srid });
         let as_written = Form::Bits { bytes: 0, as_long: true };
         let trimmed = Form::Bits { bytes: 0, as_long: false };
@@ -534,16 +543,28 @@ mod tests {
             (as_written, Value::Bits("000000001"), "\"AQA=\""),
             (Form::Bits { bytes: 8, as_long: false }, Value::Bits("10"), "\"AgAAAAAAAAA=\""),
             (Form::Set, Value::Set(&["a", "b\"c"]), "\"a,b\\\"c\""),
-            (Form::HstoreText, Value::Object(&[("a", Value::Text("1")), ("b", Value::Null)]), r#""{\"a\":\"1\",\"b\":null}""#),
+            (
+                Form::HstoreText,
+                Value::Object(&[("a", Value::Text("1")), ("b", Value::Null)]),
+                r#""{\"a\":\"1\",\"b\":null}""#,
+            ),
             (Form::Point, geometry(0), r#"{"x":1.0,"y":1.0,"wkb":"AQEAAAAAAAAAAADwPwAAAAAAAPA/","srid":null}"#),
-            (Form::Point, Value::Other("(1,1)"), r#"{"x":1.0,"y":1.0,"wkb":"AQEAAAAAAAAAAADwPwAAAAAAAPA/","srid":null}"#),
+            (
+                Form::Point,
+                Value::Other("(1,1)"),
+                r#"{"x":1.0,"y":1.0,"wkb":"AQEAAAAAAAAAAADwPwAAAAAAAPA/","srid":null}"#,
+            ),
             (
                 Form::Geometry { extended: true },
                 geometry(3187),
                 r#"{"wkb":"AQEAACBzDAAAAAAAAAAA8D8AAAAAAADwPw==","srid":3187}"#,
             ),
             (Form::Time { unit: Unit::Millis, day_only: true }, Value::Time(Time { micros: -1, digits: 6 }), "null"),
-            (Form::IsoTime { day_only: false }, Value::Time(Time { micros: -3_661_000_001, digits: 6 }), "\"-01:01:01.000001Z\""),
+            (
+                Form::IsoTime { day_only: false },
+                Value::Time(Time { micros: -3_661_000_001, digits: 6 }),
+                "\"-01:01:01.000001Z\"",
+            ),
             (Form::Days { exact: true }, Value::Date(Date { year: 0, month: 0, day: 0 }), "null"),
             (Form::OwnText, Value::Other("a\"b"), r#""a\"b""#),
             (Form::OwnText, Value::Object(&[("x", Value::Int(1))]), r#""{\"x\":1}""#),

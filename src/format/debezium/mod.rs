@@ -83,6 +83,11 @@ struct MessageText {
     value: Vec<u8>,
 }
 
+/// The topic of the messages that applications write into the log.
+pub(crate) fn message_topic(config: &DebeziumConfig) -> String {
+    format!("{}.message", config.topic_prefix)
+}
+
 impl Codec {
     /// For a source of this kind (`postgres`, `mysql`, `mariadb`).
     pub fn new(config: &DebeziumConfig, kind: &'static str, db: &str) -> Self {
@@ -115,7 +120,7 @@ impl Codec {
 
     /// The topic of applications' messages.
     pub fn message_topic(&self) -> String {
-        format!("{}.message", self.config.topic_prefix)
+        message_topic(&self.config)
     }
 
     /// Whether a change isn't published.
@@ -213,7 +218,8 @@ fn envelope(schema: &Schema) -> Vec<u8> {
 
 impl MessageText {
     fn new(config: &DebeziumConfig, server: Server) -> Self {
-        let name = |part: &str| names::adjusted(&format!("io.debezium.connector.postgresql.{part}"), config.schema_names);
+        let name =
+            |part: &str| names::adjusted(&format!("io.debezium.connector.postgresql.{part}"), config.schema_names);
         let prefix = || fields([("prefix", text(true))]);
         let content = if config.binary == BinaryMode::Bytes { Kind::Bytes } else { Kind::String };
         let key = Schema::named(prefix(), &name("MessageKey"));
@@ -300,7 +306,10 @@ impl TableText {
             };
             let optional = schema.optional || column.nullable.unwrap_or(true);
             let default = default::of(table, index, &form, &schema, codec, &arena);
-            let schema = Schema { optional, default: default.clone(), ..schema };
+            // only MariaDB's connector passes comments on
+            let comment = column.facts.as_ref().and_then(|facts| facts.comment.clone());
+            let doc = comment.filter(|_| codec.server == Server::MariaDb).or(schema.doc);
+            let schema = Schema { optional, default: default.clone(), doc, ..schema };
             let fallback = default::fallback(&form, &schema);
             let replaced = default.clone().filter(|_| !config.exact);
             let null = replaced.unwrap_or_else(|| b"null".to_vec());

@@ -126,7 +126,10 @@ mod tests {
             (Range::Empty, r#""empty""#),
             (between(Value::Int(1), Value::Int(5)), r#""[1,5)""#),
             (between(Value::Decimal("1.10"), Value::Null), r#""[1.10,)""#),
-            (between(Value::Date(at(-43, 0).date), Value::TemporalInfinity { negative: false }), r#""[\"0044-03-15 BC\",infinity)""#),
+            (
+                between(Value::Date(at(-43, 0).date), Value::TemporalInfinity { negative: false }),
+                r#""[\"0044-03-15 BC\",infinity)""#,
+            ),
             (between(Value::DateTime(at(2026, 41_556_500_000)), Value::Null), r#""[\"2026-03-15 11:32:36.5\",)""#),
             (between(Value::Instant(at(2026, 41_556_000_000)), Value::Null), r#""[\"2026-03-15 11:32:36+00\",)""#),
             (between(Value::Text("a\"b"), Value::Text("")), r#""[\"a\"\"b\",\"\")""#),

@@ -81,8 +81,7 @@ pub(super) struct Heads {
 
 impl Heads {
     pub(super) fn new(config: &DebeziumConfig) -> Self {
-        let name =
-            |part: &str| names::adjusted(&format!("io.debezium.connector.common.{part}"), config.schema_names);
+        let name = |part: &str| names::adjusted(&format!("io.debezium.connector.common.{part}"), config.schema_names);
         let key = Schema::named(fields([("id", text(false))]), &name("TransactionMetadataKey"));
         let count = fields([("data_collection", text(false)), ("event_count", int64(false))]);
         let counts = Schema::of(Kind::Array(Box::new(Schema::named(count, "event.collection").optional())));
@@ -124,7 +123,11 @@ impl Codec {
         close(out, self.config.key_schemas);
         let value = out.len();
         out.extend_from_slice(&self.transactions.value);
-        out.extend_from_slice(if ended.is_some() { b"{\"status\":\"END\",\"id\":" } else { b"{\"status\":\"BEGIN\",\"id\":" });
+        out.extend_from_slice(if ended.is_some() {
+            b"{\"status\":\"END\",\"id\":"
+        } else {
+            b"{\"status\":\"BEGIN\",\"id\":"
+        });
         transaction.id(out, at);
         match ended {
             None => out.extend_from_slice(b",\"event_count\":null,\"data_collections\":null"),

@@ -9,8 +9,10 @@ mod write;
 
 use rowcast_core::{Column, Op, Place, Table, TableName, Transaction, Value};
 
-pub(super) use write::{base64, clock, fraction, int, jackson_part, jackson_string, significant, uint, value, write_offset, write_uuid};
 pub use write::string;
+pub(super) use write::{
+    base64, clock, fraction, int, jackson_part, jackson_string, significant, uint, value, write_offset, write_uuid,
+};
 
 /// Version of the envelope, sent as the header `rowcast.v`.
 pub const ENVELOPE_VERSION: &str = "1";
@@ -521,7 +523,15 @@ mod tests {
         let after = [Value::Int(7), Value::Text("paid"), Value::Absent];
         let mut out = Vec::new();
         let place = Place::default();
-        let row = RowEvent { op: Op::Update, seq: 3, place, order: None, id_suffix: "", before: Some(&before), after: Some(&after) };
+        let row = RowEvent {
+            op: Op::Update,
+            seq: 3,
+            place,
+            order: None,
+            id_suffix: "",
+            before: Some(&before),
+            after: Some(&after),
+        };
         event(&mut out, &table, &transaction, &row);
         assert_eq!(
             String::from_utf8(out).unwrap(),

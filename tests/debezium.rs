@@ -266,6 +266,11 @@ impl Run {
             if statement == SETTLE {
                 self.settle().await;
             } else {
+                let changes = ["alter", "rename", "drop"].iter().any(|word| statement.trim_start().starts_with(word));
+                if changes && self.source.kind() != Kind::Postgres {
+                    // DEFAULTs and comments aren't in the log: the catalog has them, as long as the table is as it was
+                    self.settle().await;
+                }
                 self.writer.run(&statement.replace("{db}", self.source.name())).await;
                 if statement.trim_start().to_ascii_lowercase().starts_with("create table") {
                     own_tables(&self.source, &mut self.writer).await;

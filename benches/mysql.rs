@@ -29,6 +29,7 @@ use common::{COLUMNS, Figure, PER_TRANSACTION, Wanted, cost, mysql_row, report, 
 use rowcast::backfill::control::Control;
 use rowcast::backfill::watch::WatchList;
 use rowcast::config::{OnPoison, TopicTemplate};
+use rowcast::format::{Format, SourceNames};
 use rowcast::pipeline::{Encoder, PipelineOptions};
 use rowcast::status::Status;
 use rowcast::status::meter::{About, Meter};
@@ -170,6 +171,11 @@ fn options() -> PipelineOptions {
         name: "bench".to_owned(),
         kind: "mysql",
         db: String::new(),
+        format: Arc::new(Format::new(
+            SourceNames { name: "bench".to_owned(), kind: "mysql" },
+            "",
+            &rowcast::config::FormatConfig::Json,
+        )),
         topic: Some(TopicTemplate::parse("{name}.{db}.{table}").unwrap()),
         tombstones: true,
         budget: 64 << 20,

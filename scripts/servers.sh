@@ -13,7 +13,7 @@
 #   servers.sh kafka DIR CLASS ARG...              one of Kafka's tools
 #   servers.sh faketime                            unpacks libfaketime, and prints where it is
 #
-# NAME is pg, mysql, mariadb or kafka; no name means all of these. By name only: pgbouncer (in front of this folder's pg), kafka_secure (TLS, SASL, ACLs), and kafka1, kafka2 and kafka3, the brokers of a cluster. Works as root (the servers then run as an unprivileged user) and
+# NAME is pg, mysql, mariadb or kafka; no name means all of these. By name only: pgbouncer (in front of this folder's pg), kafka_secure (TLS, SASL, ACLs), connect (Kafka Connect with Debezium, on this folder's kafka), and kafka1, kafka2 and kafka3, the brokers of a cluster. Works as root (the servers then run as an unprivileged user) and
 # as an ordinary user. Settings: ROWCAST_CACHE (downloads; default .cache in the repository), ROWCAST_START_TIMEOUT,
 # ROWCAST_PG_SUITE (trixie: PostgreSQL 17, sid: 18), ROWCAST_PG_PRIMARY (the port of a server to follow as a standby), ROWCAST_MYSQL_SUITE, ROWCAST_MYSQL_KEYRING (1: binary logs can be encrypted), ROWCAST_MARIADB_SUITE, ROWCAST_DEBIAN_MIRROR, ROWCAST_KAFKA_VERSION,
 # ROWCAST_KAFKA_HEAP (-Xmx512m), ROWCAST_KAFKA_JVM, ROWCAST_KAFKA_PROXY (a port that a second listener advertises), and more server settings in ROWCAST_PG_CONF, ROWCAST_MYSQL_CONF, ROWCAST_MARIADB_CONF, ROWCAST_KAFKA_CONF.
@@ -25,8 +25,8 @@ HERE=$(dirname "$SELF")
 REPO=$(dirname "$HERE")
 ALL=(pg mysql mariadb kafka)
 # Those that are only started by name, too.
-EVERY=("${ALL[@]}" pgbouncer kafka_secure kafka1 kafka2 kafka3)
-for part in common debian postgres pgbouncer mysql kafka kafka_secure cluster faketime; do
+EVERY=("${ALL[@]}" pgbouncer kafka_secure kafka1 kafka2 kafka3 connect)
+for part in common debian postgres pgbouncer mysql kafka kafka_secure cluster connect faketime; do
   # shellcheck source=/dev/null
   . "$HERE/servers/$part.sh"
 done

@@ -10,6 +10,7 @@ pub mod config;
 pub mod error;
 pub mod fail;
 pub mod format;
+pub mod import;
 pub mod logging;
 pub mod pipeline;
 pub mod route;

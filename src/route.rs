@@ -8,12 +8,16 @@
 use rowcast_core::TableName;
 
 use crate::config::{TopicPart, TopicTemplate};
+use crate::format::debezium::names;
 
 /// Kafka's limit for the length of a topic's name.
 const LONGEST_TOPIC: usize = 249;
 
 /// The topic of a table of the source called `name`. `{schema}` is the database where there are no schemas.
 pub fn topic(template: &TopicTemplate, name: &str, table: &TableName) -> String {
+    if template.is_sanitised() {
+        return sanitised(template, name, table);
+    }
     let mut topic = String::new();
     for part in template.parts() {
         match part {
@@ -31,6 +35,18 @@ pub fn topic(template: &TopicTemplate, name: &str, table: &TableName) -> String 
         topic.push_str(&format!("-{hash:016x}"));
     }
     topic
+}
+
+/// The same as Debezium names it: two tables may have one topic.
+fn sanitised(template: &TopicTemplate, name: &str, table: &TableName) -> String {
+    let part = |part: &TopicPart| match part {
+        TopicPart::Literal(text) => text.clone(),
+        TopicPart::Name => name.to_owned(),
+        TopicPart::Database => table.db.to_string(),
+        TopicPart::Schema => table.qualifier().to_owned(),
+        TopicPart::Table => table.table.to_string(),
+    };
+    names::sanitised(&template.parts().iter().map(part).collect::<String>())
 }
 
 /// The topic of the messages that applications write into the log.
@@ -51,6 +67,10 @@ pub fn schema_topic(name: &str) -> String {
 /// Whether a topic of this name may hold events of the source called `name`: whether some table's would. True for some topics of
 /// others, since a template such as `{table}` says little.
 pub fn may_hold(template: &TopicTemplate, name: &str, topic: &str) -> bool {
+    if template.is_sanitised() {
+        let reached = reached(template, name, topic.as_bytes());
+        return reached.whole || (topic.len() == LONGEST_TOPIC && reached.begun);
+    }
     let cut = topic.len() == LONGEST_TOPIC
         && topic.get(LONGEST_TOPIC - 17..).is_some_and(|end| {
             let hash = end.strip_prefix('-').unwrap_or_default();
@@ -80,7 +100,10 @@ fn reached(template: &TopicTemplate, name: &str, text: &[u8]) -> Reached {
                 TopicPart::Literal(literal) => literal,
                 TopicPart::Name => name,
                 TopicPart::Database | TopicPart::Schema | TopicPart::Table => {
-                    let (lengths, open) = escaped_lengths(rest);
+                    let (lengths, open) = match template.is_sanitised() {
+                        true => sanitised_lengths(rest),
+                        false => escaped_lengths(rest),
+                    };
                     begun |= open;
                     next.extend(lengths.into_iter().map(|length| start + length));
                     continue;
@@ -96,6 +119,12 @@ fn reached(template: &TopicTemplate, name: &str, text: &[u8]) -> Reached {
         ends = next;
     }
     Reached { whole: ends.contains(&text.len()), begun }
+}
+
+/// The same of a name in which odd characters were replaced: any text that may stand in a topic's name.
+fn sanitised_lengths(text: &[u8]) -> (Vec<usize>, bool) {
+    let legal = text.iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte)).count();
+    ((0..=legal).collect(), legal == text.len())
 }
 
 /// The lengths of the beginnings of `text` that [`escape`] may have written, and whether all of it is how such a text may begin.
@@ -208,6 +237,22 @@ mod tests {
         let long = format!("shop.{}-0123456789abcdef", "a".repeat(227));
         assert!(may_hold(&template, "shop", &long), "cut before its table");
         assert!(!may_hold(&template, "stock", &long));
+    }
+
+    #[test]
+    fn topics_as_debezium_names_them_are_recognised() {
+        let template = TopicTemplate::parse("{name}.{schema}.{table}").unwrap().sanitised("fulfil.ment");
+        assert_eq!(template.to_string(), "fulfil.ment.{schema}.{table}");
+        for (schema, name, expected) in
+            [("public", "orders", "fulfil.ment.public.orders"), ("a b", "x.ü", "fulfil.ment.a_b.x._")]
+        {
+            let topic = topic(&template, "shop", &table(schema, name));
+            assert_eq!(topic, expected);
+            assert!(may_hold(&template, "shop", &topic));
+        }
+        for topic in ["shop.public.orders", "fulfil.ment", "fulfil.ment.orders", "fulfilment.public.orders"] {
+            assert!(!may_hold(&template, "shop", topic), "{topic}");
+        }
     }
 
     #[test]

@@ -19,10 +19,11 @@ use tokio::task::JoinSet;
 
 use crate::backfill::control::{self, Control};
 use crate::config::{
-    ConnectionConfig, Delivery, KafkaConfig, MysqlFlavor, OnGap, PostgresConfig, SinkConfig, SlotInUse, SourceConfig,
-    SourceKind,
+    ConnectionConfig, Delivery, FormatConfig, KafkaConfig, MysqlFlavor, OnGap, PostgresConfig, SinkConfig, SlotInUse,
+    SourceConfig, SourceKind,
 };
 use crate::error::RunErrorClass;
+use crate::format::{Format, SourceNames};
 use crate::pipeline::size::Remembered;
 use crate::pipeline::{self, PipelineOptions};
 use crate::sink::OpenSink;
@@ -111,6 +112,7 @@ pub fn postgres_source(
         two_phase: postgres.stream.two_phase,
         spill_folder: config.state_dir.clone(),
         spill_limit: postgres.stream.spill_limit,
+        describe: matches!(config.format, FormatConfig::Debezium(_)),
     })
 }
 
@@ -126,13 +128,16 @@ async fn supervise(
     let control = Control::default();
     let socket = control::socket_path(&config.state_dir, &config.name);
     let meter = status.add(about(&config));
+    let db = match &config.kind {
+        SourceKind::Postgres(postgres) => postgres.database.clone(),
+        SourceKind::Mysql(_) => String::new(),
+    };
+    let names = SourceNames { name: config.name.clone(), kind: config.kind.type_name() };
     let options = PipelineOptions {
         name: config.name.clone(),
         kind: config.kind.type_name(),
-        db: match &config.kind {
-            SourceKind::Postgres(postgres) => postgres.database.clone(),
-            SourceKind::Mysql(_) => String::new(),
-        },
+        format: Arc::new(Format::new(names, &db, &config.format)),
+        db,
         topic: match &config.sink {
             SinkConfig::Kafka(kafka) => Some(kafka.topic.clone()),
             SinkConfig::Stdout | SinkConfig::File { .. } => None,
@@ -204,6 +209,8 @@ async fn supervise_source(
                 include_query: mysql.include_query,
                 spill_folder: config.state_dir.clone(),
                 spill_limit: mysql.spill_limit,
+                describe: matches!(config.format, FormatConfig::Debezium(_)),
+                ddl: false,
             });
             Box::pin(with_sink(source, config, options, aside, stop)).await
         }

@@ -26,10 +26,10 @@ pub(super) async fn answer(readers: Readers, mut asked: mpsc::Receiver<Asked>) {
                 }
                 let literals = keys.map(|keys| {
                     keys.into_iter()
-                        .map(|key| key.iter().map(|text| quoted(text, readers.names.kind)).collect())
+                        .map(|key| key.iter().map(|text| quoted(text, readers.encoder.kind())).collect())
                         .collect()
                 });
-                tracing::info!(source = readers.names.name, table = %id, "a copy was asked for");
+                tracing::info!(source = readers.encoder.source(), table = %id, "a copy was asked for");
                 if let Err(why) = board.request(id.clone(), filter, literals) {
                     let _ = answer.send(Err(why));
                     continue;
@@ -61,7 +61,7 @@ async fn change(
         (count, _) => {
             durable(readers).await?;
             let what = id.map_or_else(|| format!("{count} tables"), |id| id.to_string());
-            tracing::info!(source = readers.names.name, tables = what, "copying {done}");
+            tracing::info!(source = readers.encoder.source(), tables = what, "copying {done}");
             Ok(Answer::Done(format!("{what}: {done}")))
         }
     }

@@ -21,7 +21,7 @@ use super::report;
 use super::state::{CopyState, Settled, TableId};
 use crate::config::BackfillConfig;
 use crate::error::RunError;
-use crate::format::json::{ReadText, SourceNames};
+use crate::format::ReadText;
 use crate::logging;
 use crate::pipeline::{Encoded, Encoder};
 use crate::route;
@@ -74,8 +74,6 @@ pub struct Readers {
     pub budget: usize,
     /// Encodes rows.
     pub encoder: Arc<Encoder>,
-    /// For events.
-    pub names: SourceNames,
     /// Limits.
     pub config: BackfillConfig,
     /// The tables that are captured.
@@ -239,7 +237,7 @@ impl Reader {
 
     /// Says and settles what went wrong.
     fn failed(&self, work: &Work, copy: &CopyState, error: ReadError, failures: u32) {
-        let (board, source, table) = (&self.shared.board, self.shared.names.name.as_str(), copy.id.to_string());
+        let (board, source, table) = (&self.shared.board, self.shared.encoder.source(), copy.id.to_string());
         if matches!(work, Work::Prepare(_)) {
             board.not_ready(&copy.copy);
         }
@@ -288,14 +286,14 @@ impl Reader {
         while let Some(waits_for) = board.waits_for(&copy.copy, &snapshot).filter(|running| !running.is_empty()) {
             if !told && began.elapsed() >= LOGGED {
                 told = true;
-                let (source, table) = (self.shared.names.name.as_str(), copy.id.to_string());
+                let (source, table) = (self.shared.encoder.source(), copy.id.to_string());
                 let first: Vec<u64> = waits_for.iter().copied().take(8).collect();
                 tracing::info!(source, table, transactions = ?first, "the copy waits for transactions that were in progress when it was asked for");
             }
             tokio::time::sleep(LOOK_AGAIN / 2).await;
             snapshot = reader.snapshot().await?;
         }
-        let (source, table, rows) = (self.shared.names.name.as_str(), copy.id.to_string(), plan.rows);
+        let (source, table, rows) = (self.shared.encoder.source(), copy.id.to_string(), plan.rows);
         let resumed = copy.ranges.is_some() && plan.keyed;
         tracing::info!(source, table, estimated_rows = rows, resumed, "copying the table");
         board.ready(&copy.copy);
@@ -413,7 +411,7 @@ impl Reader {
 
     fn text(&self, copy: &CopyState, reading: &Reading, from: &str) -> ReadText {
         let hash = route::fnv1a(&[copy.copy.as_str(), from].concat());
-        ReadText::new(&self.shared.names, &reading.pos, reading.now_us, &format!("r{hash:016x}"))
+        self.shared.encoder.read_text(reading, &format!("r{hash:016x}"))
     }
 
     /// Encodes a piece and sends it; how long it found no room.
@@ -531,7 +529,7 @@ async fn tell(readers: Readers) {
         if last.elapsed() >= LOGGED {
             last = Instant::now();
             for table in &reading {
-                tracing::info!(source = readers.names.name, "copying {}", report::line(table));
+                tracing::info!(source = readers.encoder.source(), "copying {}", report::line(table));
             }
         }
     }

@@ -19,7 +19,8 @@ use rowcast_core::Transaction;
 use rowcast_core::backfill::{Offset, Reading, Sight};
 
 use crate::error::RunError;
-use crate::pipeline::{Destination, Encoded, Record};
+use crate::format::debezium::{NEW_KEY, OLD_KEY};
+use crate::pipeline::{Destination, Encoded, Record, RecordHeader};
 
 /// Bytes of records that are published at once.
 const SLICE: usize = 256 << 10;
@@ -83,11 +84,17 @@ impl Hold {
             range.clone().and_then(|range| encoded.buf.get(range)).unwrap_or(&[])
         };
         let (key, value) = (bytes(&record.key), bytes(&record.value));
+        let header = record.header.as_ref().map(|header| (header.name, bytes(&Some(header.value.clone()))));
+        let (name, header) = header.unwrap_or(("", &[]));
+        let name = HEADERS.iter().position(|known| *known == name).unwrap_or(0);
         let flags = u32::from(record.key.is_some())
             | u32::from(record.value.is_some()) << 1
-            | u32::from(record.to_all_partitions) << 2;
+            | u32::from(record.to_all_partitions) << 2
+            | (name as u32) << 3;
         let mut head = [0_u8; HEAD];
-        let fields = [self.current, u64::from(flags), index as u64, key.len() as u64, value.len() as u64];
+        let lengths = [key.len() as u64, value.len() as u64, header.len() as u64];
+        let [key_length, value_length, header_length] = lengths;
+        let fields = [self.current, u64::from(flags), index as u64, key_length, value_length, header_length];
         for (place, field) in head.chunks_exact_mut(8).zip(fields) {
             place.copy_from_slice(&field.to_le_bytes());
         }
@@ -96,9 +103,10 @@ impl Hold {
             .write
             .write_all(&head)
             .and_then(|()| self.write.write_all(key))
-            .and_then(|()| self.write.write_all(value));
+            .and_then(|()| self.write.write_all(value))
+            .and_then(|()| self.write.write_all(header));
         written.map_err(|error| failed(&self.folder, &error))?;
-        self.written += (HEAD + key.len() + value.len()) as u64;
+        self.written += HEAD as u64 + lengths.iter().sum::<u64>();
         Ok(())
     }
 
@@ -177,14 +185,15 @@ impl Hold {
         self.write.get_ref().read_exact_at(&mut head, self.replayed)?;
         let mut fields = head.chunks_exact(8).map(|field| u64::from_le_bytes(field.try_into().unwrap_or_default()));
         let mut field = || fields.next().unwrap_or_default();
-        let (number, flags, destination, key, value) = (field(), field(), field(), field() as usize, field() as usize);
+        let (number, flags, destination) = (field(), field(), field());
+        let (key, value, header) = (field() as usize, field() as usize, field() as usize);
         let at = self.replayed + HEAD as u64;
-        self.replayed = at + (key + value) as u64;
+        self.replayed = at + (key + value + header) as u64;
         if number < self.covered || self.seen.contains(&number) {
             return Ok(());
         }
         let start = out.buf.len();
-        out.buf.resize(start + key + value, 0);
+        out.buf.resize(start + key + value + header, 0);
         if let Some(space) = out.buf.get_mut(start..) {
             self.write.get_ref().read_exact_at(space, at)?;
         }
@@ -194,13 +203,20 @@ impl Hold {
             key: (flags & 1 != 0).then_some(start..middle),
             value: (flags & 2 != 0).then_some(middle..middle + value),
             to_all_partitions: flags & 4 != 0,
+            header: HEADERS.get((flags >> 3) as usize).filter(|name| !name.is_empty()).map(|name| {
+                let from = middle + value;
+                Box::new(RecordHeader { name, value: from..from + header })
+            }),
         });
         Ok(())
     }
 }
 
-/// Five numbers in front of a record's bytes.
-const HEAD: usize = 40;
+/// Six numbers in front of a record's bytes.
+const HEAD: usize = 48;
+
+/// Names of headers that single records have; none first.
+const HEADERS: [&str; 3] = ["", NEW_KEY, OLD_KEY];
 
 fn failed(folder: &Path, error: &std::io::Error) -> RunError {
     RunError::transient(format!(
@@ -221,12 +237,20 @@ mod tests {
 
     fn transaction(xid: u32) -> Arc<Transaction> {
         let mark = Mark::Lsn(Lsn(1));
-        Arc::new(Transaction { id: xid.to_string(), xid: Some(xid), pos: xid.to_string(), mark, commit_us: 0 })
+        Arc::new(Transaction {
+            id: xid.to_string(),
+            xid: Some(xid),
+            pos: xid.to_string(),
+            mark,
+            commit_us: 0,
+            facts: rowcast_core::TransactionFacts::default(),
+        })
     }
 
     fn event(text: &str) -> Encoded {
         let destination = Destination::plain("t");
-        let record = Record { destination: 0, key: None, value: Some(0..text.len()), to_all_partitions: false };
+        let value = Some(0..text.len());
+        let record = Record { destination: 0, key: None, value, to_all_partitions: false, header: None };
         Encoded {
             buf: text.as_bytes().to_vec(),
             records: vec![record],
@@ -237,7 +261,13 @@ mod tests {
 
     fn reading(xmax: u64) -> Arc<Reading> {
         let snapshot = Snapshot::Xids { xmin: xmax, xmax, running: vec![] };
-        Arc::new(Reading { snapshot, bound: Offset { file: 0, byte: 25 }, pos: String::new(), now_us: 0 })
+        Arc::new(Reading {
+            snapshot,
+            bound: Offset { file: 0, byte: 25 },
+            pos: String::new(),
+            file: String::new(),
+            now_us: 0,
+        })
     }
 
     fn all(hold: &mut Hold) -> Vec<String> {

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::backfill::{self, BackfillArgs};
 use super::drop::{self, DropArgs};
+use super::import::ImportArgs;
 use super::status::{self, StatusArgs};
 use super::tail::{self, TailArgs};
 use crate::config::{Environment, LogFormat, LoggingConfig, Request, SinkOverride, parse_level};
@@ -19,6 +20,7 @@ Examples:
   rowcast backfill shop public.orders                         copy a table again, beside the stream
   rowcast tail shop config --from 10m                         see what is in Kafka
   rowcast drop shop config                                    remove slot and publication of a source that is given up
+  rowcast import debezium connector.json                      a source file from a connector's configuration
   ROWCAST__SINK__BROKERS=kafka:9092 rowcast run config        override a key for all sources
 
 Files:
@@ -92,6 +94,8 @@ pub enum Command {
     /// Ask a running daemon what its sources are doing, and how far behind they are: exit code 0 if all work, else 1
     #[command(after_help = status::EXAMPLES)]
     Status(StatusArgs),
+    /// Turn another program's configuration into a source file, and say what becomes of each option
+    Import(ImportArgs),
     /// Ask a running daemon's status file whether all sources work: exit code 0 if so, else 1
     Health(HealthArgs),
 }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::args::{CheckConfigArgs, Cli, Command, HealthArgs, RunArgs};
 use super::backfill::backfill;
 use super::drop::drop;
+use super::import::import;
 use super::limits;
 use super::status::status;
 use super::tail::tail;
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
         Command::Tail(args) => tail(args, &runtime),
         Command::Drop(args) => drop(args, &runtime),
         Command::Status(args) => status(args, &runtime),
+        Command::Import(args) => import(args),
         Command::Health(args) => health(args),
     };
     // blocking calls of a source that didn't end in time must not keep the process

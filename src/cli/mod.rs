@@ -4,6 +4,7 @@ pub mod args;
 pub mod backfill;
 mod commands;
 mod drop;
+mod import;
 mod limits;
 mod named;
 mod status;

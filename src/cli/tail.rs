@@ -15,7 +15,9 @@ use serde::Deserialize;
 
 use super::commands::{CONFIGURATION, FAILED, complain};
 use super::named::named;
-use crate::config::{KafkaConfig, SinkConfig, SourceConfig, parse_duration, parse_name};
+use crate::config::{FormatConfig, KafkaConfig, SinkConfig, SourceConfig, parse_duration, parse_name};
+use crate::format::debezium;
+use crate::route;
 use crate::sink::kafka::tail::{From, Tail, Tailed, TailedRecord};
 use crate::supervisor;
 
@@ -129,6 +131,14 @@ struct Filter {
     key: Option<String>,
 }
 
+/// An event, or one with its schema beside it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Shown {
+    Payload { payload: Head },
+    Event(Head),
+}
+
 /// What a filter looks at in an event.
 #[derive(Deserialize)]
 struct Head {
@@ -145,7 +155,8 @@ struct HeadSource {
 }
 
 impl Filter {
-    fn new(args: &TailArgs) -> Result<Self, String> {
+    /// `source` is the name that events have it by.
+    fn new(args: &TailArgs, source: &str) -> Result<Self, String> {
         let tables = match args.tables.is_empty() {
             true => None,
             false => {
@@ -157,12 +168,14 @@ impl Filter {
                 TableFilter::new(patterns)
             }
         };
-        Ok(Self { source: args.source.clone(), tables, ops: args.ops.clone(), key: args.key.clone() })
+        Ok(Self { source: source.to_owned(), tables, ops: args.ops.clone(), key: args.key.clone() })
     }
 
     fn shows(&self, key: Option<&[u8]>, value: &[u8]) -> bool {
         // what isn't an event of this source, others have written
-        let Ok(head) = serde_json::from_slice::<Head>(value) else { return false };
+        let Ok(Shown::Payload { payload: head } | Shown::Event(head)) = serde_json::from_slice(value) else {
+            return false;
+        };
         if head.source.name != self.source {
             return false;
         }
@@ -183,7 +196,14 @@ fn same_key(wanted: &str, key: &[u8]) -> bool {
     if wanted.as_bytes() == key {
         return true;
     }
-    let Ok(Value::Object(columns)) = serde_json::from_slice::<Value>(key) else { return false };
+    let Ok(Value::Object(mut columns)) = serde_json::from_slice::<Value>(key) else { return false };
+    // a key with its schema beside it
+    if columns.len() == 2
+        && columns.contains_key("schema")
+        && let Some(Value::Object(payload)) = columns.get_mut("payload")
+    {
+        columns = std::mem::take(payload);
+    }
     let given = serde_json::from_str::<Value>(wanted).ok();
     if let Some(Value::Object(given)) = &given {
         return *given == columns;
@@ -284,7 +304,11 @@ pub(super) fn tail(args: &TailArgs, runtime: &tokio::runtime::Runtime) -> ExitCo
         Ok(found) => found,
         Err(message) => return complain(CONFIGURATION, format_args!("{message}")),
     };
-    let filter = match Filter::new(args) {
+    let name = match &source.format {
+        FormatConfig::Json => &source.name,
+        FormatConfig::Debezium(config) => &config.topic_prefix,
+    };
+    let filter = match Filter::new(args, name) {
         Ok(filter) => filter,
         Err(message) => return complain(CONFIGURATION, format_args!("{message}")),
     };
@@ -319,7 +343,11 @@ fn find(args: &TailArgs) -> Result<(SourceConfig, KafkaConfig), String> {
 
 fn read(args: &TailArgs, source: &SourceConfig, kafka: &KafkaConfig, filter: &Filter) -> Ended {
     let settings = supervisor::kafka_settings(&source.name, "tail", kafka, source.delivery);
-    let mut tail = match Tail::open(&settings, &kafka.topic, args.from) {
+    let messages = match &source.format {
+        FormatConfig::Json => route::message_topic(&source.name),
+        FormatConfig::Debezium(config) => debezium::message_topic(config),
+    };
+    let mut tail = match Tail::open(&settings, &kafka.topic, messages, args.from) {
         Ok(tail) => tail,
         Err(error) => return Ended::Failed(error.message),
     };
@@ -401,6 +429,8 @@ mod tests {
             (r#"{"b":1,"a":2}"#, r#"{"a":2,"b":1}"#, true),
             ("plain", "plain", true),
             ("9007199254740993", r#"{"id":9007199254740992}"#, false),
+            ("7", r#"{"schema":{"type":"struct"},"payload":{"id":7}}"#, true),
+            (r#"{"id":8}"#, r#"{"schema":{"type":"struct"},"payload":{"id":7}}"#, false),
         ] {
             assert_eq!(same_key(wanted, key.as_bytes()), same, "{wanted} {key}");
         }

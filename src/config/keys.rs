@@ -123,6 +123,28 @@ pub(crate) const KEYS: &[Key] = &[
     key("sink.rotate", Shape::Section, Scope::Both, FILE),
     key("sink.rotate.max_bytes", Shape::Text, Scope::Both, FILE),
     key("sink.rotate.keep", Shape::Text, Scope::Both, FILE),
+    key("format", Shape::Text, Scope::Both, For::All),
+    key("debezium", Shape::Section, Scope::Both, For::All),
+    key("debezium.exact", Shape::Text, Scope::Both, For::All),
+    key("debezium.topic_prefix", Shape::Text, Scope::Both, For::All),
+    key("debezium.key_schemas_enable", Shape::Text, Scope::Both, For::All),
+    key("debezium.value_schemas_enable", Shape::Text, Scope::Both, For::All),
+    key("debezium.extended_headers_enabled", Shape::Text, Scope::Both, For::All),
+    key("debezium.tombstones_on_delete", Shape::Text, Scope::Both, For::All),
+    key("debezium.decimal_handling_mode", Shape::Text, Scope::Both, For::All),
+    key("debezium.time_precision_mode", Shape::Text, Scope::Both, For::All),
+    key("debezium.binary_handling_mode", Shape::Text, Scope::Both, For::All),
+    key("debezium.bigint_unsigned_handling_mode", Shape::Text, Scope::Both, For::All),
+    key("debezium.interval_handling_mode", Shape::Text, Scope::Both, For::All),
+    key("debezium.hstore_handling_mode", Shape::Text, Scope::Both, For::All),
+    key("debezium.money_fraction_digits", Shape::Text, Scope::Both, For::All),
+    key("debezium.unavailable_value_placeholder", Shape::Text, Scope::Both, For::All),
+    key("debezium.skipped_operations", Shape::Text, Scope::Both, For::All),
+    key("debezium.schema_name_adjustment_mode", Shape::Text, Scope::Both, For::All),
+    key("debezium.field_name_adjustment_mode", Shape::Text, Scope::Both, For::All),
+    key("debezium.provide_transaction_metadata", Shape::Text, Scope::Both, For::All),
+    key("debezium.topic_transaction", Shape::Text, Scope::Both, For::All),
+    key("debezium.message_key_columns", Shape::Text, Scope::Both, For::All),
     key("delivery", Shape::Text, Scope::Both, For::All),
     key("memory", Shape::Section, Scope::Both, For::All),
     key("memory.budget", Shape::Text, Scope::Both, For::All),
@@ -148,12 +170,46 @@ pub(crate) const KEYS: &[Key] = &[
     key("logging.level", Shape::Text, Scope::Shared, For::All),
 ];
 
-/// Keys that people look for and that can't be there, with the reason.
-const REFUSED: &[(&str, &str)] = &[(
-    "backfill.host",
-    "what a replica shows can't be compared with the primary's log: PostgreSQL standbys don't say which transactions a \
-     snapshot sees, and a MySQL replica has a binlog of its own; remove `backfill.host`",
-)];
+/// Whether there is such a key.
+pub(crate) fn is_key(path: &str) -> bool {
+    KEYS.iter().any(|key| key.path == path)
+}
+
+/// Keys that people look for and that can't be there, with the reason; each says what to do.
+const REFUSED: &[(&str, &str)] = &[
+    (
+        "backfill.host",
+        "what a replica shows can't be compared with the primary's log: PostgreSQL standbys don't say which transactions a \
+         snapshot sees, and a MySQL replica has a binlog of its own; remove `backfill.host`",
+    ),
+    ("debezium.snapshot_mode", "which rows are copied is said by `backfill`; remove `debezium.snapshot_mode`"),
+    (
+        "debezium.heartbeat_interval_ms",
+        "positions are committed without events, so that nothing has to be sent to keep a slot from growing; remove \
+         `debezium.heartbeat_interval_ms`",
+    ),
+    ("debezium.table_include_list", "tables are chosen by `source.tables`; write them there"),
+    ("debezium.table_exclude_list", "tables are chosen by `source.tables`, where `!` leaves one out; write them there"),
+    ("debezium.include_query", "that is `source.include_query`; write it there"),
+    (
+        "debezium.include_schema_changes",
+        "statements aren't published; table versions are, on the topic rowcast.schema.<name>; remove `debezium.include_schema_changes`",
+    ),
+    (
+        "debezium.event_processing_failure_handling_mode",
+        "what becomes of an event that can't be encoded is said by `on_poison`; write it there",
+    ),
+    (
+        "debezium.enable_time_adjuster",
+        "years stay as they are with `exact: true`, and move as in the original with `exact: false`; remove `debezium.enable_time_adjuster`",
+    ),
+    (
+        "debezium.include_unknown_datatypes",
+        "with `exact: true` types that the original leaves out are text; remove `debezium.include_unknown_datatypes`",
+    ),
+    ("debezium.topic_delimiter", "topics are named by `sink.topic`; write it there"),
+    ("debezium.xmin_fetch_interval_ms", "`xmin` is always null; remove `debezium.xmin_fetch_interval_ms`"),
+];
 
 /// The kinds that are in effect for a source; `None` while unknown (missing, misspelt or behind `${...}`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

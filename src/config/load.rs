@@ -18,8 +18,8 @@ use super::source::within;
 use super::units::{parse_bytes, parse_duration, show_bytes};
 use super::yaml::{self, Kind, Node};
 use super::{
-    AdminConfig, CommitConfig, Environment, Loaded, Request, Shared, SinkConfig, SinkOverride, SourceConfig,
-    SourceKind, admin, backfill, files, logs, sink, source,
+    AdminConfig, CommitConfig, Environment, FormatConfig, Loaded, Request, Shared, SinkConfig, SinkOverride,
+    SourceConfig, SourceKind, admin, backfill, debezium, files, logs, sink, source,
 };
 
 const MAX_NAME: usize = 50;
@@ -168,19 +168,29 @@ impl Loader<'_> {
         let name = root.required("name", "it names the checkpoint and the transactional id", parse_name);
         let kind = source::read(root, name.as_deref(), self.sink.is_some());
         let sink = sink::read(root);
+        let format = debezium::read(
+            root,
+            name.as_deref().unwrap_or_default(),
+            kind.as_ref().map_or("postgres", SourceKind::type_name),
+        );
         let memory_budget = read_budget(root);
         let commit = read_commit(root, memory_budget);
         let backfill = backfill::read(root, kind.as_ref().map(SourceKind::tables));
         let policies = policy::read(root);
         let state_dir =
             if root.has("state_dir") { root.path("state_dir") } else { Some(PathBuf::from(DEFAULT_STATE_DIR)) };
-        let (sink, delivery) = sink?;
+        let (mut sink, delivery) = sink?;
         let (on_gap, on_poison, on_table_failure) = policies?;
+        let format = format?;
+        if let (SinkConfig::Kafka(kafka), FormatConfig::Debezium(debezium)) = (&mut sink, &format) {
+            kafka.topic = kafka.topic.sanitised(&debezium.topic_prefix);
+        }
         Some(SourceConfig {
             name: name?,
             file: file.to_owned(),
             kind: kind?,
             sink,
+            format,
             delivery,
             memory_budget: memory_budget?,
             commit: commit?,

@@ -17,6 +17,7 @@
 
 mod admin;
 mod backfill;
+mod debezium;
 mod environment;
 mod errors;
 mod files;
@@ -43,9 +44,16 @@ use std::time::Duration;
 
 pub use admin::{AdminConfig, DEFAULT_ADMIN, parse_admin};
 pub use backfill::{BackfillConfig, BackfillMode, BackfillTable, parse_table, table_text};
+#[cfg(test)]
+pub(crate) use debezium::parse_key_columns;
+pub use debezium::{
+    AdjustMode, BinaryMode, DebeziumConfig, DecimalMode, FormatConfig, HstoreMode, IntervalMode, KeyColumns, Skipped,
+    TimeMode, UnsignedMode,
+};
 pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, Place};
 pub use files::SHARED_FILE;
+pub(crate) use keys::is_key;
 pub use load::{DEFAULT_STATE_DIR, load, load_admin, parse_name};
 pub use logs::{LogFormat, LoggingConfig, parse_level};
 pub use mysql::MysqlConfig;
@@ -54,6 +62,7 @@ pub use postgres::{PostgresConfig, PostgresStreamConfig, SlotInUse};
 pub use rowcast_net::TlsMode;
 pub use sink::{Delivery, KafkaConfig, PropertyValue, RotateConfig, SinkConfig};
 pub use source::{ConnectionConfig, MysqlFlavor, SourceKind, TlsConfig, TlsIdentity};
+pub(crate) use suggest::did_you_mean;
 pub use summary::summary;
 pub use topic::{CHECKPOINT_PREFIX, TopicPart, TopicTemplate};
 pub use topics::{TopicRule, TopicSettings, TopicsConfig};
@@ -114,6 +123,8 @@ pub struct SourceConfig {
     pub kind: SourceKind,
     /// Where events go.
     pub sink: SinkConfig,
+    /// How events are written.
+    pub format: FormatConfig,
     /// How events are delivered; `ExactlyOnce` only with Kafka.
     pub delivery: Delivery,
     /// Bytes between reader and publisher, from 1 MiB.

@@ -3,7 +3,6 @@
 use rowcast_mysql::Compression;
 use rowcast_net::SessionAttributes;
 
-use super::SourceConfig;
 use super::backfill::{BackfillConfig, BackfillMode, BackfillTable};
 use super::mysql::compression_word;
 use super::postgres::SlotInUse;
@@ -11,6 +10,7 @@ use super::sink::{PropertyValue, SinkConfig};
 use super::source::{SourceKind, tls_word};
 use super::topics::{TopicSettings, TopicsConfig};
 use super::units::{show_bytes, show_duration};
+use super::{FormatConfig, SourceConfig};
 
 /// `shop: ok (config/sources/shop.yaml)` and indented lines with what is in effect, without a newline at the end.
 pub fn summary(source: &SourceConfig) -> String {
@@ -69,6 +69,16 @@ pub fn summary(source: &SourceConfig) -> String {
         format!("  tables: {}", source.kind.tables()),
     ];
     lines.extend(sink_lines(source));
+    if let FormatConfig::Debezium(debezium) = &source.format {
+        let schemas = match (debezium.key_schemas, debezium.value_schemas) {
+            (true, true) => "with schemas",
+            (false, false) => "without schemas",
+            (true, false) => "with schemas of keys",
+            (false, true) => "with schemas of values",
+        };
+        let exact = if debezium.exact { "exact" } else { "as the original" };
+        lines.push(format!("  format: debezium, prefix {}, {schemas}, {exact}", debezium.topic_prefix));
+    }
     lines.push(format!(
         "  memory: {}; commit every {} or {}",
         show_bytes(source.memory_budget as u64),
@@ -110,7 +120,11 @@ fn sink_lines(source: &SourceConfig) -> Vec<String> {
     let state = format!("checkpoint in {}", source.state_dir.display());
     match &source.sink {
         SinkConfig::Kafka(kafka) => {
-            let tombstones = if kafka.tombstones { "with" } else { "without" };
+            let tombstones = match &source.format {
+                FormatConfig::Json => kafka.tombstones,
+                FormatConfig::Debezium(debezium) => debezium.tombstones,
+            };
+            let tombstones = if tombstones { "with" } else { "without" };
             let mut lines = vec![format!(
                 "  sink:   kafka {}, topic {}, {tombstones} tombstones, {}",
                 kafka.brokers, kafka.topic, source.delivery

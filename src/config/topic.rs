@@ -17,6 +17,7 @@ pub const CHECKPOINT_PREFIX: &str = "rowcast.checkpoint.";
 pub struct TopicTemplate {
     text: String,
     parts: Vec<TopicPart>,
+    sanitised: bool,
 }
 
 /// A piece of a [`TopicTemplate`].
@@ -72,7 +73,27 @@ impl TopicTemplate {
         if text.starts_with(CHECKPOINT_PREFIX) {
             return Err(format!("topics that start with `{CHECKPOINT_PREFIX}` hold checkpoints; choose another name"));
         }
-        Ok(Self { text: text.to_owned(), parts })
+        Ok(Self { text: text.to_owned(), parts, sanitised: false })
+    }
+
+    /// The same for topics as Debezium names them: with `prefix` in place of the source's name, and `_` for each odd character of the
+    /// database's names, so that two tables may share a topic.
+    #[must_use]
+    pub fn sanitised(&self, prefix: &str) -> Self {
+        let part = |part: &TopicPart| match part {
+            TopicPart::Name => TopicPart::Literal(prefix.to_owned()),
+            part => part.clone(),
+        };
+        Self {
+            text: self.text.replace("{name}", prefix),
+            parts: self.parts.iter().map(part).collect(),
+            sanitised: true,
+        }
+    }
+
+    /// Whether odd characters are replaced instead of escaped.
+    pub fn is_sanitised(&self) -> bool {
+        self.sanitised
     }
 }
 

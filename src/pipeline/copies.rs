@@ -21,7 +21,7 @@ use crate::backfill::coordinator::{Message, ReadPiece};
 use crate::backfill::hold::Hold;
 use crate::backfill::state::{CopyState, TableId};
 use crate::error::RunError;
-use crate::format::json::{self, CopyMarker, ReadText};
+use crate::format::json::{self, CopyMarker};
 use crate::route;
 
 /// Pieces that wait for the stream; their bytes are bounded by the readers' budget.
@@ -119,7 +119,7 @@ impl Publisher {
             }
             self.last_read = Some(of.reading.pos.clone());
             if void && let Some((table, _)) = encoded.destinations.first().and_then(|it| it.table.as_ref()) {
-                let text = ReadText::new(&self.names, &of.reading.pos, of.reading.now_us, &format!("v{}", copy.copy));
+                let text = self.encoder.read_text(&of.reading, &format!("v{}", copy.copy));
                 let void = self.encoder.encode_restart(table, &text);
                 self.announce(&void)?;
                 self.stage_records(&void, 0..void.records.len())?;
@@ -178,7 +178,7 @@ impl Publisher {
     fn mark(&mut self, marker: &str, name: &TableName, copy: &CopyState, pos: &str) -> Result<(), RunError> {
         let mut value = Vec::new();
         let it = CopyMarker { marker, copy: &copy.copy, rows: copy.rows, pos };
-        json::copy_marker(&mut value, &self.names, (&name.db, name.schema.as_deref(), &name.table), &it);
+        json::copy_marker(&mut value, &self.options.format.names, (&name.db, name.schema.as_deref(), &name.table), &it);
         let key = format!("backfill/{}/{marker}", copy.id);
         self.sink.stage_schema(&route::schema_topic(&self.options.name), &key, &value)?;
         self.staged.moved = true;

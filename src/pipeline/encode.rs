@@ -9,13 +9,18 @@
 //!
 //! Fails only for a row that can't be decoded; the error names table, column and position, never the value.
 
+mod work;
+mod writer;
+
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use rowcast_core::backfill::{Reading, Snapshot};
 use rowcast_core::{
-    Batch, Bump, Change, DecodeError, Event, Image, Inside, KeptSchema, LogPosition, Mark, Message, Offset, Op,
-    Prepared, Table, TableFailure, TableName, Transaction, Value,
+    Batch, Bump, Change, DecodeError, Event, Inside, KeptSchema, LogPosition, Mark, Offset, Op, Place, Prepared, Table,
+    TableFailure, TableName, Transaction,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -24,8 +29,11 @@ use super::{PipelineOptions, RunError};
 use crate::backfill::merge::{KeyHash, Touch};
 use crate::backfill::watch::WatchList;
 use crate::config::{OnPoison, TopicTemplate};
-use crate::format::json::{self, ReadText, RowEvent, SourceNames, TableText, TransactionText};
+use crate::format::debezium::{Codec, Counts};
+use crate::format::json;
+use crate::format::{Format, ReadAt, ReadText, RowEvent, TableText};
 use crate::route;
+use work::Work;
 
 /// Table versions kept prepared at once; beyond it all are prepared anew. Far above what a database has in use.
 const PREPARED_TABLES: usize = 16_384;
@@ -33,17 +41,23 @@ const PREPARED_TABLES: usize = 16_384;
 /// Turns batches into records. Shared by the workers of one source.
 #[derive(Debug)]
 pub struct Encoder {
-    source: SourceNames,
+    pub(super) format: Arc<Format>,
     /// Database for events that belong to no table.
     db: String,
     template: Option<TopicTemplate>,
     tombstones: bool,
+    /// Of records of tables.
+    headers: Headers,
     /// The part of a transaction that the sink has already.
     skip: Option<Inside>,
     messages: Arc<Destination>,
     pub(super) dead_letters: Arc<Destination>,
     pub(super) on_poison: OnPoison,
     watch: WatchList,
+    /// The topic of begins and ends, and what is counted of the transaction in progress, if events are numbered: then batches are encoded
+    /// one after the other.
+    transactions: Arc<Destination>,
+    counts: Option<Mutex<Counts>>,
     tables: Mutex<HashMap<u64, Arc<Destination>>>,
 }
 
@@ -55,14 +69,35 @@ pub struct Destination {
     /// The table version and its fingerprint as text; none for messages.
     pub table: Option<(Arc<Table>, String)>,
     text: Option<TableText>,
+    /// Headers of its records.
+    pub headers: Headers,
     /// The largest record that the topic takes, once the sink was asked.
     pub(super) largest: OnceLock<usize>,
+}
+
+/// The headers that all records of a destination have.
+#[derive(Debug, Clone)]
+pub enum Headers {
+    /// The version of our envelope, and the fingerprint of the table version.
+    Own,
+    /// These, which are the same for all destinations of a source that have any.
+    Fixed(Arc<[(String, String)]>),
+}
+
+/// A header of one record.
+#[derive(Debug, Clone)]
+pub struct RecordHeader {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value in [`Encoded::buf`].
+    pub value: Range<usize>,
 }
 
 impl Destination {
     /// One without a table.
     pub fn plain(topic: &str) -> Arc<Self> {
-        Arc::new(Self { topic: topic.to_owned(), table: None, text: None, largest: OnceLock::new() })
+        let (topic, headers) = (topic.to_owned(), Headers::Own);
+        Arc::new(Self { topic, table: None, text: None, headers, largest: OnceLock::new() })
     }
 }
 
@@ -111,13 +146,15 @@ pub struct Record {
     pub value: Option<Range<usize>>,
     /// Send it to every partition of the topic (truncate).
     pub to_all_partitions: bool,
+    /// One header besides those of its destination: few records have one.
+    pub header: Option<Box<RecordHeader>>,
 }
 
 impl Record {
     /// Bytes of key and value.
     pub fn size(&self) -> usize {
         let length = |range: &Option<Range<usize>>| range.as_ref().map_or(0, Range::len);
-        length(&self.key) + length(&self.value)
+        length(&self.key) + length(&self.value) + self.header.as_ref().map_or(0, |header| header.value.len())
     }
 }
 
@@ -145,11 +182,26 @@ pub enum Progress {
 impl Encoder {
     /// An encoder for one run of a source that resumes inside a transaction if `skip` says so.
     pub fn new(options: &PipelineOptions, skip: Option<Inside>, watch: WatchList) -> Self {
-        let source = SourceNames { name: options.name.clone(), kind: options.kind };
+        let (name, format) = (&options.name, &options.format);
+        let bare = |topic| {
+            let headers = Headers::Fixed(Arc::from([]));
+            Arc::new(Destination { topic, table: None, text: None, headers, largest: OnceLock::new() })
+        };
+        let messages = match format.debezium() {
+            Some(codec) => bare(codec.message_topic()),
+            None => Destination::plain(&route::message_topic(name)),
+        };
+        let numbered = format.debezium().filter(|codec| codec.config.transaction_metadata);
         Self {
-            messages: Destination::plain(&route::message_topic(&source.name)),
-            dead_letters: Destination::plain(&route::dead_letter_topic(&source.name)),
-            source,
+            messages,
+            transactions: bare(numbered.map(Codec::transaction_topic).unwrap_or_default()),
+            counts: numbered.map(|_| Mutex::default()),
+            dead_letters: Destination::plain(&route::dead_letter_topic(name)),
+            headers: match format.debezium() {
+                Some(codec) => Headers::Fixed(Arc::from(codec.headers())),
+                None => Headers::Own,
+            },
+            format: Arc::clone(format),
             db: options.db.clone(),
             template: options.topic.clone(),
             tombstones: options.tombstones,
@@ -158,6 +210,38 @@ impl Encoder {
             watch,
             tables: Mutex::default(),
         }
+    }
+
+    /// Whether batches must be encoded one after the other, in order.
+    pub fn is_sequential(&self) -> bool {
+        self.counts.is_some()
+    }
+
+    /// Name of the source.
+    pub fn source(&self) -> &str {
+        &self.format.names.name
+    }
+
+    /// Its kind: `postgres`, `mysql`, `mariadb`.
+    pub fn kind(&self) -> &'static str {
+        self.format.names.kind
+    }
+
+    /// What the events of a read's rows have in common; `read` tells it from others at the same place.
+    pub fn read_text(&self, reading: &Reading, read: &str) -> ReadText {
+        let log = (reading.file.as_str(), reading.bound.byte);
+        let xid = match reading.snapshot {
+            Snapshot::Xids { xmax, .. } => Some(i64::from(xmax as u32)),
+            _ => None,
+        };
+        ReadText::new(&self.format, ReadAt { pos: &reading.pos, log, xid, now_us: reading.now_us }, read)
+    }
+
+    /// The same of an event of ours at a place in the log, now.
+    pub fn own_text(&self, pos: &str, read: &str) -> ReadText {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_us = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+        ReadText::new(&self.format, ReadAt { pos, log: ("", 0), xid: None, now_us }, read)
     }
 
     /// Encodes a batch into `buf`, which is cleared first.
@@ -169,6 +253,7 @@ impl Encoder {
             batch.tables.iter().map(|table| self.destination(table)).collect();
         destinations.push(Arc::clone(&self.messages));
         destinations.push(Arc::clone(&self.dead_letters));
+        destinations.push(Arc::clone(&self.transactions));
         let arena = Bump::new();
         let watch = self.watch.load();
         let watched = batch.tables.iter().map(|table| watch.has(&table.name)).collect();
@@ -178,12 +263,16 @@ impl Encoder {
             arena: &arena,
             out: Encoded { buf, destinations, watch: watch.version, ..Encoded::default() },
             watched,
-            transaction: TransactionText::default(),
+            transaction: self.format.transactions(),
             open: None,
             skip_rows: 0,
             rows: 0,
             before: Vec::new(),
             after: Vec::new(),
+            counts: self
+                .counts
+                .as_ref()
+                .map(|counts| std::mem::take(&mut *counts.lock().unwrap_or_else(PoisonError::into_inner))),
         };
         work.out.buf.clear();
         if let Some(open) = &batch.open {
@@ -195,6 +284,9 @@ impl Encoder {
         }
         if work.open.is_some() {
             work.progress(Progress::Rows(work.rows));
+        }
+        if let (Some(kept), Some(counts)) = (&self.counts, work.counts.take()) {
+            *kept.lock().unwrap_or_else(PoisonError::into_inner) = counts;
         }
         Ok(work.out)
     }
@@ -224,8 +316,16 @@ impl Encoder {
             if let Err(error) = table.decode(&batch.data, *image, &arena, &mut row) {
                 let it = Poison {
                     table,
-                    text: (table_text, text.place()),
-                    event: RowEvent { op: Op::Read, seq: *seq, id_suffix: "", before: None, after: None },
+                    text: (table_text.own(), text.own()),
+                    event: RowEvent {
+                        op: Op::Read,
+                        seq: *seq,
+                        place: Place::default(),
+                        order: None,
+                        id_suffix: "",
+                        before: None,
+                        after: None,
+                    },
                     images: [None, Some(*image)],
                     data: &batch.data,
                     topic: &destination.topic,
@@ -239,46 +339,71 @@ impl Encoder {
                 }
                 continue;
             }
+            let value = |index: &usize| row.get(*index).map(|value| (*index, *value));
             let mut key = None;
             if !table.key.is_empty() {
                 let start = out.buf.len();
-                let values = table.key.iter().filter_map(|index| row.get(*index).map(|value| (*index, *value)));
-                json::key(&mut out.buf, table_text, values);
+                table_text.own_key(&mut out.buf, table.key.iter().filter_map(value));
                 out.keys.push(self.watch.hasher().hash(out.buf.get(start..).unwrap_or(&[])));
+                match table_text.configured_key() {
+                    None => key = Some(start..out.buf.len()),
+                    Some(_) => out.buf.truncate(start),
+                }
+            }
+            if let Some(columns) = table_text.configured_key().filter(|columns| !columns.is_empty()) {
+                let start = out.buf.len();
+                table_text.key(&mut out.buf, columns.iter().filter_map(value));
                 key = Some(start..out.buf.len());
             }
             let start = out.buf.len();
-            json::read_event(&mut out.buf, table_text, text, *seq, &row);
+            table_text.read_event(&mut out.buf, text, *seq, &row);
             let value = Some(start..out.buf.len());
-            out.records.push(Record { destination: *index, key, value, to_all_partitions: false });
+            out.records.push(Record { destination: *index, key, value, to_all_partitions: false, header: None });
         }
         Ok(out)
     }
 
-    /// The event that tells readers of a table without key that what they have of it is void, since its copy begins again.
+    /// The event that tells readers of a table without key that what they have of it is void, since its copy begins again. Nothing where
+    /// truncations aren't published.
     pub fn encode_restart(&self, table: &Arc<Table>, text: &ReadText) -> Encoded {
         let destination = self.destination(table);
         let mut out = Encoded::default();
-        if let Some(table_text) = &destination.text {
-            json::void_event(&mut out.buf, table_text, text);
+        if let Some(table_text) = destination.text.as_ref().filter(|_| !self.skips(Op::Truncate)) {
+            table_text.void_event(&mut out.buf, text);
+            let value = Some(0..out.buf.len());
+            out.records.push(Record { destination: 0, key: None, value, to_all_partitions: true, header: None });
         }
-        let value = Some(0..out.buf.len());
-        out.records.push(Record { destination: 0, key: None, value, to_all_partitions: true });
         out.destinations.push(destination);
         out
     }
 
-    /// Adds the event that voids a table of which nothing but its name is known.
+    /// Adds the event that voids a table of which nothing but its name is known; nothing where truncations aren't published.
     pub fn encode_void(&self, out: &mut Encoded, name: &TableName, text: &ReadText) {
+        if self.skips(Op::Truncate) {
+            return;
+        }
         let start = out.buf.len();
-        json::void_event(&mut out.buf, &TableText::of_name(&self.source, name), text);
+        self.format.table_of_name(name).void_event(&mut out.buf, text);
         let (value, destination) = (Some(start..out.buf.len()), out.destinations.len() as u32);
-        out.records.push(Record { destination, key: None, value, to_all_partitions: true });
-        out.destinations.push(Destination::plain(&self.topic(name)));
+        out.records.push(Record { destination, key: None, value, to_all_partitions: true, header: None });
+        out.destinations.push(Arc::new(Destination {
+            topic: self.topic(name),
+            table: None,
+            text: None,
+            headers: self.headers.clone(),
+            largest: OnceLock::new(),
+        }));
+    }
+
+    /// Whether the format leaves changes of this kind out.
+    fn skips(&self, op: Op) -> bool {
+        self.format.debezium().is_some_and(|codec| codec.skips(op))
     }
 
     fn topic(&self, name: &TableName) -> String {
-        self.template.as_ref().map_or_else(String::new, |template| route::topic(template, &self.source.name, name))
+        self.template
+            .as_ref()
+            .map_or_else(String::new, |template| route::topic(template, &self.format.names.name, name))
     }
 
     fn destination(&self, table: &Arc<Table>) -> Arc<Destination> {
@@ -292,204 +417,12 @@ impl Encoder {
         let made = Arc::new(Destination {
             topic: self.topic(&table.name),
             table: Some((Arc::clone(table), json::fingerprint(table))),
-            text: Some(TableText::new(&self.source, table)),
+            text: Some(self.format.table(table)),
+            headers: self.headers.clone(),
             largest: OnceLock::new(),
         });
         tables.insert(table.fingerprint, Arc::clone(&made));
         made
-    }
-}
-
-/// The state of encoding one batch. Rows are decoded into two vectors that are reused from row to row.
-struct Work<'a> {
-    encoder: &'a Encoder,
-    batch: &'a Batch,
-    arena: &'a Bump,
-    out: Encoded,
-    /// Of the batch's tables, those that are being copied.
-    watched: Vec<bool>,
-    transaction: TransactionText,
-    open: Option<&'a Arc<Transaction>>,
-    skip_rows: u64,
-    rows: u64,
-    before: Vec<Value<'a>>,
-    after: Vec<Value<'a>>,
-}
-
-impl<'a> Work<'a> {
-    fn progress(&mut self, progress: Progress) {
-        self.out.progress.push((self.out.records.len(), progress));
-    }
-
-    fn begin(&mut self, transaction: &'a Arc<Transaction>) {
-        self.transaction.begin(&self.encoder.source, transaction);
-        self.skip_rows = match &self.encoder.skip {
-            Some(inside) if inside.transaction == transaction.pos => inside.rows,
-            _ => 0,
-        };
-        self.rows = 0;
-        self.open = Some(transaction);
-        self.progress(Progress::Begin(Arc::clone(transaction)));
-    }
-
-    fn event(&mut self, event: &'a Event) -> Result<(), RunError> {
-        match event {
-            Event::Begin(transaction) => self.begin(transaction),
-            Event::Statement(text) => self.transaction.statement(text.as_deref()),
-            Event::Prepared(prepared) => self.progress(Progress::Prepared(Prepared::clone(prepared))),
-            Event::Settled(name) => self.progress(Progress::Settled(name.clone())),
-            Event::Commit(mark, end) => {
-                self.open = None;
-                self.progress(Progress::Commit(mark.clone(), *end));
-            }
-            Event::Heartbeat(position, at) => self.progress(Progress::Heartbeat(position.clone(), *at)),
-            Event::TableFailed(failure) => self.progress(Progress::TableFailed(Arc::clone(failure))),
-            Event::Schema(schema) => self.progress(Progress::Schema(Arc::clone(schema))),
-            Event::Change(change) => {
-                self.rows = change.seq;
-                let watched = self.watched.get(change.table as usize).copied().unwrap_or(false);
-                if change.seq > self.skip_rows {
-                    self.change(change, watched)?;
-                } else if watched {
-                    // published by an earlier run, but this one's reads must know of it
-                    let (bytes, records) = (self.out.buf.len(), self.out.records.len());
-                    self.change(change, true)?;
-                    self.out.buf.truncate(bytes);
-                    self.out.records.truncate(records);
-                }
-            }
-            Event::Message(message) => {
-                self.rows = message.seq;
-                if message.seq > self.skip_rows {
-                    self.message(message);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn message(&mut self, message: &Message) {
-        let start = self.out.buf.len();
-        let (prefix, content) = (self.batch.bytes(message.prefix), self.batch.bytes(message.content));
-        self.out.buf.extend_from_slice(prefix);
-        let middle = self.out.buf.len();
-        let Encoder { source, db, .. } = self.encoder;
-        json::message(&mut self.out.buf, source, db, &self.transaction, message.seq, prefix, content);
-        let end = self.out.buf.len();
-        self.out.records.push(Record {
-            destination: self.batch.tables.len() as u32,
-            key: Some(start..middle),
-            value: Some(middle..end),
-            to_all_partitions: false,
-        });
-    }
-
-    fn change(&mut self, change: &Change, watched: bool) -> Result<(), RunError> {
-        let index = change.table as usize;
-        let (Some(table), Some(destination)) = (self.batch.tables.get(index), self.out.destinations.get(index)) else {
-            return Err(RunError::definite(
-                "a change of a table that its batch doesn't hold: a defect of the connector",
-            ));
-        };
-        let destination = Arc::clone(destination);
-        let Some(text) = &destination.text else {
-            return Err(RunError::definite("a table without a schema: a defect of the connector"));
-        };
-        let (data, arena) = (&self.batch.data, self.arena);
-        let decode = |image: Option<Image>, row: &mut Vec<Value<'a>>| match image {
-            Some(image) => table.decode(data, image, arena, row).map(|()| true),
-            None => Ok(false),
-        };
-        let decoded = decode(change.before, &mut self.before).and_then(|has| {
-            let before = has;
-            decode(change.after, &mut self.after).map(|after| (before, after))
-        });
-        let (has_before, has_after) = match decoded {
-            Ok(has) => has,
-            Err(error) => return self.poison(change, &destination, self.decode_failed(table, change, &error)),
-        };
-        if has_before && has_after {
-            // what the log left out of the new row and has of the old one is what it was
-            for (old, new) in self.before.iter().zip(&mut self.after) {
-                if new.is_absent() {
-                    *new = *old;
-                }
-            }
-        }
-        let before = has_before.then_some(self.before.as_slice());
-        let after = has_after.then_some(self.after.as_slice());
-
-        let first = self.out.records.len();
-        let tombstones = self.encoder.tombstones && !table.key.is_empty();
-        let (transaction, seq) = (&self.transaction, change.seq);
-        let mut writer =
-            Writer { out: &mut self.out, table, text, transaction, destination: change.table, seq, tombstones };
-        if let Err(KeyMissing) = writer.change(change.op, before, after) {
-            self.out.records.truncate(first);
-            return self.poison(change, &destination, self.key_missing(table, change));
-        }
-        if watched {
-            self.touch(table, change, first);
-        }
-        Ok(())
-    }
-
-    fn poison(&mut self, change: &Change, destination: &Destination, error: RunError) -> Result<(), RunError> {
-        let (Some(table), Some(text)) = (self.batch.tables.get(change.table as usize), &destination.text) else {
-            return Err(error);
-        };
-        let it = Poison {
-            table,
-            text: (text, &self.transaction),
-            event: RowEvent { op: change.op, seq: change.seq, id_suffix: "", before: None, after: None },
-            images: [change.before, change.after],
-            data: &self.batch.data,
-            topic: &destination.topic,
-            dead_letters: self.batch.tables.len() as u32 + 1,
-        };
-        self.encoder.poison(&mut self.out, &it, error)
-    }
-
-    /// Notes which keys the records from `first` on, those of one change, are about.
-    fn touch(&mut self, table: &Table, change: &Change, first: usize) {
-        let progress = self.out.progress.len();
-        let mut add = |touch| self.out.touches.push(Touched { progress, destination: change.table, touch });
-        if change.op == Op::Truncate {
-            return add(None);
-        }
-        let events = self.out.records.get(first..).unwrap_or(&[]).iter().filter(|record| record.value.is_some());
-        let keys: Vec<KeyHash> = events
-            .filter_map(|record| record.key.clone().and_then(|range| self.out.buf.get(range)))
-            .map(|bytes| self.encoder.watch.hasher().hash(bytes))
-            .collect();
-        let moved = keys.len() > 1;
-        let mut missing = None;
-        if change.after.is_some() && self.after.iter().any(Value::is_absent) {
-            let images: Vec<Image> = change.after.into_iter().chain(change.before).collect();
-            missing = table.key_literals(&self.batch.data, &images);
-        }
-        if let Some((last, before)) = keys.split_last() {
-            before.iter().for_each(|key| add(Some(Touch { key: *key, missing: None, moved: false })));
-            add(Some(Touch { key: *last, missing, moved }));
-        }
-    }
-
-    fn position(&self) -> String {
-        self.open.map_or_else(|| "no transaction".to_owned(), |open| format!("transaction {}", open.pos))
-    }
-
-    fn decode_failed(&self, table: &Table, change: &Change, error: &DecodeError) -> RunError {
-        undecodable(table, &self.position(), change.seq, error)
-    }
-
-    fn key_missing(&self, table: &Table, change: &Change) -> RunError {
-        RunError::definite(format!(
-            "the log holds no key for a row of {} at {}, row {}; repair: give the table a primary key, or log whole rows \
-             (PostgreSQL: REPLICA IDENTITY FULL; MySQL: binlog_row_image=FULL)",
-            table.name,
-            self.position(),
-            change.seq
-        ))
     }
 }
 
@@ -504,118 +437,4 @@ fn undecodable(table: &Table, at: &str, row: u64, error: &DecodeError) -> RunErr
         None => format!("exclude the table with `\"!{}\"` in `tables`, or report this", table.name),
     };
     RunError::definite(format!("can't decode a row of {place} at {at}, row {row}: {}; repair: {repair}", error.what))
-}
-
-/// A key column is in none of a change's images.
-struct KeyMissing;
-
-/// A key's bytes; none if the table has no key.
-type Key = Option<Range<usize>>;
-
-/// Writes the records of one change.
-struct Writer<'w> {
-    out: &'w mut Encoded,
-    table: &'w Table,
-    text: &'w TableText,
-    transaction: &'w TransactionText,
-    destination: u32,
-    seq: u64,
-    tombstones: bool,
-}
-
-impl Writer<'_> {
-    fn change<'v>(
-        &mut self,
-        op: Op,
-        before: Option<&[Value<'v>]>,
-        after: Option<&[Value<'v>]>,
-    ) -> Result<(), KeyMissing> {
-        match op {
-            Op::Truncate => self.event(op, "", None, None, None),
-            Op::Delete => {
-                let key = self.key(before, None)?;
-                self.event(op, "", key.clone(), before, None);
-                self.tombstone(key);
-            }
-            Op::Insert | Op::Read => {
-                let key = self.key(after, None)?;
-                self.event(op, "", key, before, after);
-            }
-            Op::Update => {
-                let key = self.key(after, before)?;
-                match self.changed_key(before, after)? {
-                    None => self.event(op, "", key, before, after),
-                    // consumers keep state by key: to them a row under a new key is another row
-                    Some(old) => {
-                        self.event(Op::Delete, "/d", Some(old.clone()), before, None);
-                        self.tombstone(Some(old));
-                        self.event(Op::Insert, "/c", key, None, after);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The old key, if the update changed it. Values that look different but are written alike (NaN) are the same key.
-    fn changed_key<'v>(
-        &mut self,
-        before: Option<&[Value<'v>]>,
-        after: Option<&[Value<'v>]>,
-    ) -> Result<Key, KeyMissing> {
-        let differs = |index: &usize| match (column(before, *index), column(after, *index)) {
-            (Some(old), Some(new)) => old != new,
-            _ => false,
-        };
-        if !self.table.key.iter().any(differs) {
-            return Ok(None);
-        }
-        let (old, new) = (self.key(before, after)?, self.key(after, before)?);
-        let bytes = |key: &Key| key.clone().and_then(|range| self.out.buf.get(range));
-        Ok(if bytes(&old) == bytes(&new) { None } else { old })
-    }
-
-    /// Writes the key of a row, taking from `other` what `row` lacks.
-    fn key<'v>(&mut self, row: Option<&[Value<'v>]>, other: Option<&[Value<'v>]>) -> Result<Key, KeyMissing> {
-        let key = &self.table.key;
-        if key.is_empty() {
-            return Ok(None);
-        }
-        let value = |index: &usize| column(row, *index).or_else(|| column(other, *index)).map(|value| (*index, value));
-        if !key.iter().all(|index| value(index).is_some()) {
-            return Err(KeyMissing);
-        }
-        let start = self.out.buf.len();
-        json::key(&mut self.out.buf, self.text, key.iter().filter_map(value));
-        Ok(Some(start..self.out.buf.len()))
-    }
-
-    fn event(
-        &mut self,
-        op: Op,
-        id_suffix: &'static str,
-        key: Key,
-        before: Option<&[Value<'_>]>,
-        after: Option<&[Value<'_>]>,
-    ) {
-        let start = self.out.buf.len();
-        let event = RowEvent { op, seq: self.seq, id_suffix, before, after };
-        json::event(&mut self.out.buf, self.text, self.transaction, &event);
-        let value = Some(start..self.out.buf.len());
-        let to_all_partitions = op == Op::Truncate;
-        self.out.records.push(Record { destination: self.destination, key, value, to_all_partitions });
-    }
-
-    /// Lets a compacted topic forget the key.
-    fn tombstone(&mut self, key: Key) {
-        if self.tombstones {
-            let record = Record { destination: self.destination, key, value: None, to_all_partitions: false };
-            self.out.records.push(record);
-        }
-    }
-}
-
-/// A column's value, unless the log left it out.
-fn column<'v>(row: Option<&[Value<'v>]>, index: usize) -> Option<Value<'v>> {
-    row.and_then(|row| row.get(index)).copied().filter(|value| !value.is_absent())
 }

@@ -27,7 +27,7 @@ use rowcast_core::{Batch, Begin, Event, KeptSchema, Opened, Position, Source, So
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-pub use encode::{Destination, Encoded, Encoder, Record};
+pub use encode::{Destination, Encoded, Encoder, Headers, Record, RecordHeader};
 pub use stopped::Schemas;
 
 use crate::backfill::board::Board;
@@ -40,7 +40,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{BackfillConfig, BackfillMode, OnPoison, OnTableFailure, TopicTemplate, table_text};
 use crate::error::RunError;
 use crate::fail;
-use crate::format::json::SourceNames;
+use crate::format::Format;
 use crate::sink::OpenSink;
 use crate::status::{Doing, Meter, Phase, Status};
 
@@ -60,6 +60,8 @@ pub struct PipelineOptions {
     pub kind: &'static str,
     /// Database of the events that belong to no table.
     pub db: String,
+    /// How events are written.
+    pub format: Arc<Format>,
     /// Topic of a table; none for sinks without topics.
     pub topic: Option<TopicTemplate>,
     /// A null value after each delete.
@@ -111,13 +113,11 @@ pub async fn run<S: Source, O: OpenSink>(
             let only = config.mode == BackfillMode::InitialOnly;
             // pieces have a share of the memory of their own: those that wait for the stream must not hold it back
             let share = options.budget / 4;
-            let names = SourceNames { name: options.name.clone(), kind: options.kind };
             let readers = Readers {
                 board: board.clone(),
                 pieces,
                 budget: share,
                 encoder: Arc::clone(&encoder),
-                names,
                 config,
                 captured,
             };
@@ -380,14 +380,17 @@ async fn dispatch(
     workers: usize,
 ) {
     let slots = Arc::new(Semaphore::new(workers + 1));
+    // a turn is taken here, in order, and ends with the batch
+    let turns = Arc::new(Semaphore::new(if encoder.is_sequential() { 1 } else { workers + 1 }));
     let buffers = staged::Buffers::default();
     while let Some((batch, held)) = waiting.recv().await {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
         let (encoder, buffer) = (Arc::clone(&encoder), buffers.take());
         let pool = buffers.clone();
         let work = tokio::task::spawn_blocking(move || {
             let mut encoded = encoder.encode(&batch, buffer)?;
-            drop(batch);
+            drop((batch, turn));
             encoded.held = vec![held, slot];
             Ok(staged::Staged::new(encoded, pool))
         });

@@ -14,6 +14,7 @@ use super::encode::{Destination, Encoded, Encoder, Record};
 use super::publish::Publisher;
 use crate::config::OnPoison;
 use crate::error::RunError;
+use crate::format::debezium;
 use crate::format::json::{self, RowEvent, TableText, TransactionText};
 
 /// How often poison is logged.
@@ -44,7 +45,8 @@ impl Encoder {
             let start = out.buf.len();
             json::dead_letter(&mut out.buf, it.text, &it.event, (it.topic, &error.message, bytes), key.as_deref());
             let value = Some(start..out.buf.len());
-            out.records.push(Record { destination: it.dead_letters, key: None, value, to_all_partitions: false });
+            let destination = it.dead_letters;
+            out.records.push(Record { destination, key: None, value, to_all_partitions: false, header: None });
         }
         out.poison.get_or_insert((0, error.message)).0 += 1;
         Ok(())
@@ -59,11 +61,19 @@ impl Encoder {
             0..key.len()
         });
         let start = out.buf.len();
-        if !json::dead_letter_of(&mut out.buf, bytes(&record.value)?, (topic, reason)) {
+        let value = bytes(&record.value)?;
+        let written = match self.format.debezium() {
+            None => json::dead_letter_of(&mut out.buf, value, (topic, reason)),
+            Some(_) => debezium::parts_of(value).is_some_and(|(source, op)| {
+                json::dead_letter_with(&mut out.buf, op, source, (topic, reason), value.len() as u64);
+                true
+            }),
+        };
+        if !written {
             return None;
         }
         let value = Some(start..out.buf.len());
-        out.records.push(Record { destination: 0, key, value, to_all_partitions: false });
+        out.records.push(Record { destination: 0, key, value, to_all_partitions: false, header: None });
         out.destinations.push(Arc::clone(&self.dead_letters));
         Some(out)
     }
@@ -116,7 +126,10 @@ impl Publisher {
         let reason = format!(
             "event {} has {size} bytes, and at most {limit} fit into topic {topic} (its `max.message.bytes`, or `message.max.bytes` \
              or `queue.buffering.max.kbytes` in `sink.properties`)",
-            json::id_of(value)
+            match self.options.format.debezium() {
+                None => json::id_of(value).to_owned(),
+                Some(_) => debezium::place_of(value),
+            }
         );
         if self.options.on_poison == OnPoison::Fail {
             return Err(RunError::definite(format!(

@@ -33,7 +33,7 @@ use crate::backfill::state::TableId;
 use crate::checkpoint::Checkpoint;
 use crate::error::RunError;
 use crate::fail;
-use crate::format::json::{self, ReadText};
+use crate::format::json;
 use crate::route;
 use crate::sink::{Changed, OpenSink, OpenedSink, Sink};
 use crate::status::Doing;
@@ -159,7 +159,6 @@ pub(super) struct Publisher {
     /// What is kept of the tables' columns, and whether that isn't in the checkpoint yet.
     pub(super) schemas: Arc<Schemas>,
     pub(super) schemas_changed: bool,
-    pub(super) names: json::SourceNames,
     /// Table versions whose schema was sent in this run.
     announced: HashSet<String>,
     pub(super) poison: poison::Met,
@@ -214,7 +213,6 @@ impl Publisher {
         Self {
             sink,
             confirm,
-            names: json::SourceNames { name: options.name.clone(), kind: options.kind },
             options,
             runtime,
             board,
@@ -298,18 +296,15 @@ impl Publisher {
     /// Says that the source begins to stream; behind a gap, that what was published before is void.
     fn begin_source(&mut self) -> Result<(), RunError> {
         let (pos, gap) = (self.log.to_string(), self.options.anew.is_some());
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // all at once: their topics are looked up together
         let mut voids = Encoded::default();
         for name in mem::take(&mut self.void) {
-            let now_us = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
-            let text =
-                ReadText::new(&self.names, &pos, now_us, &format!("gap-{:016x}", route::fnv1a(&name.to_string())));
+            let text = self.encoder.own_text(&pos, &format!("gap-{:016x}", route::fnv1a(&name.to_string())));
             self.encoder.encode_void(&mut voids, &name, &text);
         }
         self.stage_records(&voids, 0..voids.records.len())?;
         let mut value = Vec::new();
-        json::source_marker(&mut value, &self.names, &self.options.db, &pos, gap);
+        json::source_marker(&mut value, &self.options.format.names, &self.options.db, &pos, gap);
         self.sink.stage_schema(&route::schema_topic(&self.options.name), "source", &value)
     }
 
@@ -393,7 +388,7 @@ impl Publisher {
                 && !self.announced.contains(fingerprint)
             {
                 let mut value = Vec::new();
-                json::schema(&mut value, &self.names, table);
+                json::schema(&mut value, &self.options.format.names, table);
                 self.options.meter.enters(Doing::Stage, Instant::now());
                 self.sink.stage_schema(&route::schema_topic(&self.options.name), fingerprint, &value)?;
                 self.options.meter.leaves();

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rowcast_core::{KeptSchema, TableFailure, TableName};
 
@@ -15,7 +14,6 @@ use super::publish::Publisher;
 use crate::backfill::state::{Settled, TableId};
 use crate::config::OnTableFailure;
 use crate::error::RunError;
-use crate::format::json::ReadText;
 
 /// What is kept of the tables' columns for the connector.
 pub type Schemas = BTreeMap<TableName, Arc<KeptSchema>>;
@@ -83,9 +81,7 @@ impl Publisher {
             return Ok(());
         }
         for (copy, id) in self.board.to_void() {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let now_us = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
-            let text = ReadText::new(&self.names, &self.log.to_string(), now_us, &format!("v{copy}"));
+            let text = self.encoder.own_text(&self.log.to_string(), &format!("v{copy}"));
             let mut void = Encoded::default();
             self.encoder.encode_void(&mut void, &super::table_name(&self.options, &id), &text);
             self.stage_records(&void, 0..void.records.len())?;

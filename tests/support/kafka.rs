@@ -188,15 +188,16 @@ pub async fn led_partitions(brokers: &str, topic: &str) -> u64 {
 /// Names of the shared broker's topics that start with `prefix`, sorted.
 pub async fn topics(prefix: &str) -> Vec<String> {
     let prefix = prefix.to_owned();
-    tokio::task::spawn_blocking(move || {
-        let metadata = consumer(env().brokers(), true).fetch_metadata(None, TIMEOUT).unwrap();
-        let mut names: Vec<_> =
-            metadata.topics().iter().map(|t| t.name().to_owned()).filter(|name| name.starts_with(&prefix)).collect();
-        names.sort();
-        names
-    })
-    .await
-    .unwrap()
+    tokio::task::spawn_blocking(move || topics_of(env().brokers(), &prefix)).await.unwrap()
+}
+
+/// [`topics`] of any broker, for code outside a runtime.
+pub fn topics_of(brokers: &str, prefix: &str) -> Vec<String> {
+    let metadata = consumer(brokers, true).fetch_metadata(None, TIMEOUT).unwrap();
+    let mut names: Vec<_> =
+        metadata.topics().iter().map(|t| t.name().to_owned()).filter(|name| name.starts_with(prefix)).collect();
+    names.sort();
+    names
 }
 
 fn admin(brokers: &str) -> AdminClient<DefaultClientContext> {

@@ -5,7 +5,11 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod admin;
+pub mod cases;
+pub mod compact;
+pub mod connect;
 pub mod daemon;
+pub mod debezium;
 pub mod env;
 pub mod fold;
 pub mod golden;

@@ -127,6 +127,8 @@ pub struct Reading {
     pub bound: Offset,
     /// The same place as a text of the stream's kind (an LSN, a GTID set), for the events.
     pub pos: String,
+    /// MySQL and MariaDB: the name of the binlog file that `bound` lies in; empty for PostgreSQL.
+    pub file: String,
     /// The server's clock when it began, in microseconds since 1970-01-01T00:00:00Z.
     pub now_us: i64,
 }
@@ -185,6 +187,11 @@ pub enum What<'a> {
 }
 
 /// Rows of a read.
+///
+/// Which row is the first or the last of its table, or of all tables, can't be told here or when a row is encoded: ranges are read by
+/// several connections at once, and which rows are published is decided later, when the stream has passed the read. A format whose
+/// rows have such marks (Debezium's `first`, `last`, `first_in_data_collection`, `last_in_data_collection`) gives all of them the
+/// one for any row (`true`); a copy's begin and end are records of their own on the schema topic.
 #[derive(Debug)]
 pub struct Piece {
     /// The rows: changes of [`crate::Op::Read`] with an image after, numbered by `seq` from 1 over the whole read; nothing else.
@@ -264,11 +271,19 @@ pub trait TableReader: Send + 'static {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::event::TransactionFacts;
     use crate::position::Lsn;
 
     fn transaction(xid: u32) -> Transaction {
         let mark = Mark::Lsn(Lsn(1));
-        Transaction { id: xid.to_string(), xid: Some(xid), pos: String::new(), mark, commit_us: 0 }
+        Transaction {
+            id: xid.to_string(),
+            xid: Some(xid),
+            pos: String::new(),
+            mark,
+            commit_us: 0,
+            facts: TransactionFacts::default(),
+        }
     }
 
     fn xids(xmin: u64, xmax: u64, running: &[u64]) -> Snapshot {
@@ -303,7 +318,13 @@ mod tests {
         const UUID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
         let set: GtidSet = format!("{UUID}:1-5").parse().unwrap();
         let bound = Offset { file: 1, byte: 500 };
-        let reading = Reading { snapshot: Snapshot::AtLeast(set.clone()), bound, pos: String::new(), now_us: 0 };
+        let reading = Reading {
+            snapshot: Snapshot::AtLeast(set.clone()),
+            bound,
+            pos: String::new(),
+            file: String::new(),
+            now_us: 0,
+        };
         let origin = crate::gtid::Origin { uuid: crate::gtid::parse_uuid(UUID).unwrap(), tag: String::new() };
         let with = |number| Transaction {
             mark: Mark::Gtid(crate::gtid::Gtid { origin: origin.clone(), number }),
@@ -321,7 +342,13 @@ mod tests {
     #[test]
     fn a_place_is_seen_up_to_and_unknown_until_the_bound() {
         let at = |byte| Offset { file: 2, byte };
-        let reading = Reading { snapshot: Snapshot::UpTo(at(400)), bound: at(500), pos: String::new(), now_us: 0 };
+        let reading = Reading {
+            snapshot: Snapshot::UpTo(at(400)),
+            bound: at(500),
+            pos: String::new(),
+            file: String::new(),
+            now_us: 0,
+        };
         for (byte, sight) in [(4, Sight::Seen), (400, Sight::Seen), (401, Sight::Unknown), (501, Sight::Unseen)] {
             assert_eq!(reading.sight(&transaction(0), at(byte)), sight, "{byte}");
         }

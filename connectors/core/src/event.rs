@@ -11,8 +11,8 @@ use bytes::Bytes;
 use crate::backfill::Offset;
 use crate::binlog::BinlogMark;
 use crate::kept::{KeptSchema, TableFailure};
-use crate::position::{LogPosition, Mark, Prepared};
-use crate::schema::Table;
+use crate::position::{LogPosition, Lsn, Mark, Prepared};
+use crate::schema::{Table, TableName};
 
 /// A piece of the stream: raw bytes and the events that point into them.
 #[derive(Debug, Default)]
@@ -62,6 +62,8 @@ pub enum Event {
     Settled(Box<str>),
     /// The transaction ends, at this point of the server's log. After it, the log position is advanced by this mark.
     Commit(Mark, Offset),
+    /// A statement that isn't about rows, as the server logged it: DDL. Only if the connector is asked for these (MySQL, MariaDB).
+    Ddl(Arc<Ddl>),
     /// A table can't be followed from here on.
     TableFailed(Arc<TableFailure>),
     /// What is to be kept of a table's columns has changed.
@@ -71,7 +73,7 @@ pub enum Event {
 }
 
 /// A transaction of the source. `id` and `pos` are formatted once for all of its events.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction {
     /// The source's name of it: PostgreSQL's xid, a GTID.
     pub id: String,
@@ -83,6 +85,29 @@ pub struct Transaction {
     pub mark: Mark,
     /// Commit time in microseconds since 1970-01-01T00:00:00Z.
     pub commit_us: i64,
+    /// What the log says of it besides.
+    pub facts: TransactionFacts,
+}
+
+/// What the log says of a transaction besides what positions need. Filled in as far as it costs nothing; what takes work only if the
+/// connector is asked for it (`Options::describe`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TransactionFacts {
+    /// PostgreSQL: where the last commit before it ended. At the start of a stream that is the position that it begins at, which may be
+    /// a bit further; none in the first transaction of a source that began without a position.
+    pub before: Option<Lsn>,
+    /// PostgreSQL, if asked: the name of the replication origin that brought it here.
+    pub origin: Option<Arc<str>>,
+    /// PostgreSQL, if asked: its commit there; none if it was sent before its commit, when the server doesn't know it yet.
+    pub origin_lsn: Option<Lsn>,
+    /// MySQL and MariaDB: the binlog file that its commit stands in.
+    pub file: Option<Arc<str>>,
+    /// MySQL and MariaDB: the id of the server that it was made on.
+    pub server_id: u32,
+    /// MySQL and MariaDB: where its second event begins in the file, BEGIN or a statement: the first one, with the GTID, ends there.
+    pub begins: u64,
+    /// MySQL, if asked: the connection that made it. MariaDB doesn't say.
+    pub thread: Option<u32>,
 }
 
 impl Transaction {
@@ -121,10 +146,26 @@ pub struct Change {
     /// Ordinal of the row in its transaction, from 1, counted over all raw rows before any filter: it must not
     /// depend on which tables are captured or how the server splits its events.
     pub seq: u64,
+    /// Where the row stands in the log; all zero in rows that were read.
+    pub place: Place,
     /// The row before, if the server logged anything of it.
     pub before: Option<Image>,
     /// The row after.
     pub after: Option<Image>,
+}
+
+/// Where in the source's log a row stands. Not a position: nothing can be resumed from here, and a part of these may be the same for many
+/// rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
+    /// PostgreSQL: the LSN of the row's record in the WAL. MySQL and MariaDB: where the row's event begins in the binlog file; of rows
+    /// that don't stand there as they are (in a compressed transaction, in an XA transaction that was prepared before) the event
+    /// that brought them: the compressed one, the XA COMMIT.
+    pub at: u64,
+    /// MySQL and MariaDB: the row's index in that event, from 0.
+    pub row: u32,
+    /// MySQL and MariaDB: the event's own time in seconds since 1970-01-01T00:00:00Z: mostly when its statement began.
+    pub seconds: u32,
 }
 
 /// Where a row's bytes lie in [`Batch::data`], and how to read them.
@@ -160,13 +201,63 @@ impl Span {
     }
 }
 
+/// A statement that isn't about rows, in the log, of whatever database. A TRUNCATE isn't one: it is a [`Change`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ddl {
+    /// Its text, as the server logged it, whole; bytes that aren't UTF-8 are replaced.
+    pub sql: String,
+    /// The session's database; empty if it had none.
+    pub db: String,
+    /// What it does, by its first words.
+    pub verb: DdlVerb,
+    /// The tables that it is about, by name: words are looked at, there is no grammar. Those of it that can't be told aren't here.
+    pub tables: Vec<TableName>,
+    /// Where it stands in the log.
+    pub place: Place,
+}
+
+/// What a statement does, by its first words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DdlVerb {
+    /// `CREATE TABLE`
+    CreateTable,
+    /// `ALTER TABLE`, `CREATE INDEX`, `DROP INDEX`
+    AlterTable,
+    /// `DROP TABLE`
+    DropTable,
+    /// `RENAME TABLE`
+    RenameTable,
+    /// `CREATE DATABASE`
+    CreateDatabase,
+    /// `ALTER DATABASE`
+    AlterDatabase,
+    /// `DROP DATABASE`
+    DropDatabase,
+    /// Anything else: views, routines, users, grants.
+    Other,
+}
+
 /// An application's message in the log.
 #[derive(Debug, Clone, Copy)]
 pub struct Message {
     /// Ordinal in its transaction, from 1, counted with the rows.
     pub seq: u64,
+    /// Its LSN.
+    pub lsn: Lsn,
     /// The application's name for this kind of message (UTF-8).
     pub prefix: Span,
     /// Any bytes.
     pub content: Span,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every row passes through both: what isn't needed per row belongs elsewhere.
+    #[test]
+    fn a_change_is_a_cache_line_and_no_larger_than_other_events() {
+        assert_eq!((size_of::<Change>(), size_of::<Place>()), (64, 16));
+        assert!(size_of::<Event>() <= 128 && size_of::<Event>() > size_of::<Change>(), "{}", size_of::<Event>());
+    }
 }

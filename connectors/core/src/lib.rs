@@ -26,12 +26,14 @@ pub use backfill::{Offset, TableReader};
 pub use binlog::{BinlogMark, BinlogPlace, BinlogPosition};
 pub use bumpalo::Bump;
 pub use error::{DecodeError, ErrorClass, SourceError};
-pub use event::{Batch, Change, Event, Image, Message, Op, Span, Transaction};
+pub use event::{Batch, Change, Ddl, DdlVerb, Event, Image, Message, Op, Place, Span, Transaction, TransactionFacts};
 pub use filter::{Glob, TableFilter, TablePattern};
 pub use gtid::{Gtid, GtidSet, MariaGtid, MariaGtidSet};
 pub use kept::{KeptSchema, TableFailure};
 pub use monitor::{BINLOG_WARNINGS, Kept, LogWarning, Look, Monitor, Pulse, Purge, SLOT_WARNINGS};
 pub use position::{Inside, LogPosition, Lsn, Mark, Position, PositionError, Prepared};
-pub use schema::{Column, RowDecoder, Table, TableName, Type};
+pub use schema::{
+    Column, ColumnDefault, ColumnFacts, DefaultValue, PgType, RowDecoder, Table, TableFacts, TableName, Type,
+};
 pub use source::{Begin, Confirm, Opened, Source, SourceInfo, SourceStream};
 pub use value::{Array, Date, DateTime, Interval, Time, Value};

@@ -169,8 +169,88 @@ pub struct Column {
     pub ty: Type,
     /// The server's own name of the type, with its modifiers: `numeric(12,2)`, `int unsigned`.
     pub native: String,
-    /// Whether NULL is allowed; none where the log doesn't say.
+    /// Whether NULL is allowed; none where the log doesn't say, and the catalog wasn't asked.
     pub nullable: Option<bool>,
+    /// What the catalog says of it besides; none unless the connector is asked for it (`Options::describe`), and of columns that the
+    /// catalog has no more. It says what is now: a part of published schemas, never of a value.
+    pub facts: Option<Box<ColumnFacts>>,
+}
+
+/// What a server's catalog says of a column besides what its values need.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ColumnFacts {
+    /// The DEFAULT; none if there is none, or it is NULL, or the column is generated.
+    pub default: Option<ColumnDefault>,
+    /// Declared length, precision or fraction digits: the first number of the type's modifiers.
+    pub length: Option<u32>,
+    /// Declared scale: the second one.
+    pub scale: Option<i32>,
+    /// MySQL and MariaDB: character set of text.
+    pub charset: Option<String>,
+    /// MySQL and MariaDB: its collation.
+    pub collation: Option<String>,
+    /// Its values are computed from other columns.
+    pub generated: bool,
+    /// The server counts its values up: AUTO_INCREMENT, an identity, a default of `nextval`.
+    pub auto_increment: bool,
+    /// Its comment; none if there is none.
+    pub comment: Option<String>,
+    /// PostgreSQL: its type in the catalog.
+    pub pg: Option<PgType>,
+}
+
+/// What a server's catalog says of a table besides what its rows need.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TableFacts {
+    /// Columns of the primary key, in key order; empty if there is none. [`Table::key`] may be another: PostgreSQL's replica identity.
+    pub primary_key: Vec<usize>,
+    /// PostgreSQL: columns of the first unique index by name that isn't over expressions, or over some rows only, in its order, NULLs
+    /// allowed; empty if there is none.
+    pub unique_key: Vec<usize>,
+    /// MySQL and MariaDB: the table's default character set.
+    pub charset: Option<String>,
+    /// Its comment; none if there is none.
+    pub comment: Option<String>,
+}
+
+/// A column's DEFAULT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnDefault {
+    /// As the catalog has it: PostgreSQL an expression in SQL (`'a'::text`), MySQL a constant without quotes or an expression, MariaDB an
+    /// expression in SQL.
+    pub sql: String,
+    /// What it comes to.
+    pub value: DefaultValue,
+}
+
+/// What a DEFAULT comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DefaultValue {
+    /// Always this value, in the text that [`Table::text_value`] reads.
+    Constant(String),
+    /// The current time, or (PostgreSQL) what a function gives.
+    Call,
+    /// Any other expression.
+    Expression,
+}
+
+/// A type of PostgreSQL's catalog, as far as schemas depend on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PgType {
+    /// Its oid.
+    pub oid: u32,
+    /// Its schema.
+    pub schema: String,
+    /// `typname`: `int4`, `_text`, `hstore`.
+    pub name: String,
+    /// Its modifier; -1 if there is none.
+    pub typmod: i32,
+    /// `typtype`: `b` base, `c` composite, `d` domain, `e` enum, `r` range, `m` multirange.
+    pub kind: char,
+    /// What a domain is made of, with the domain's modifier.
+    pub base: Option<Box<PgType>>,
+    /// Of an array, its elements, with the array's modifier.
+    pub element: Option<Box<PgType>>,
 }
 
 /// Decodes the row images of one table version. Built by the connector, called by the encoder.
@@ -194,6 +274,12 @@ pub trait RowDecoder: Send + Sync + fmt::Debug {
     /// The columns of a row as SQL literals that the server reads back as exactly these values; none if the image lacks one
     /// of them or can't be read.
     fn literals(&self, data: &[u8], image: Image, columns: &[usize]) -> Option<Vec<String>>;
+
+    /// The value of a column of this type that the server writes as this text ([`DefaultValue::Constant`]); none if it can't be read.
+    fn text_value<'a>(&'a self, column: usize, ty: &Type, text: &'a str, arena: &'a Bump) -> Option<Value<'a>> {
+        let _ = (column, ty, text, arena);
+        None
+    }
 }
 
 /// One version of a table's schema, with the plan that decodes its rows.
@@ -205,7 +291,9 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// Indexes into `columns` of the key columns, in key order; empty if the table has no key.
     pub key: Vec<usize>,
-    /// Equal for equal schemas, whenever and wherever computed: names, types, nullability and key.
+    /// What the catalog says of the table besides; none unless the connector is asked for it (`Options::describe`).
+    pub facts: Option<Box<TableFacts>>,
+    /// Equal for equal schemas, whenever and wherever computed: names, types, nullability, facts and key.
     pub fingerprint: u64,
     decoder: Box<dyn RowDecoder>,
 }
@@ -215,7 +303,14 @@ impl Table {
     pub fn new(name: TableName, columns: Vec<Column>, key: Vec<usize>, decoder: Box<dyn RowDecoder>) -> Self {
         let key: Vec<usize> = key.into_iter().filter(|index| *index < columns.len()).collect();
         let fingerprint = fingerprint(&name, &columns, &key);
-        Self { name, columns, key, fingerprint, decoder }
+        Self { name, columns, key, facts: None, fingerprint, decoder }
+    }
+
+    /// The same with what the catalog says of the table besides.
+    #[must_use]
+    pub fn described(mut self, facts: TableFacts) -> Self {
+        self.fingerprint = hashed(self.fingerprint, &format!("{facts:?}"));
+        Self { facts: Some(Box::new(facts)), ..self }
     }
 
     /// Decodes a row image into one value per column; `row` is cleared first.
@@ -238,6 +333,19 @@ impl Table {
         }
     }
 
+    /// The constant that is a column's DEFAULT; none if there is none, or it is no constant, or it can't be read.
+    pub fn default_value<'a>(&'a self, column: usize, arena: &'a Bump) -> Option<Value<'a>> {
+        match &self.columns.get(column)?.facts.as_ref()?.default.as_ref()?.value {
+            DefaultValue::Constant(text) => self.text_value(column, text, arena),
+            DefaultValue::Call | DefaultValue::Expression => None,
+        }
+    }
+
+    /// The value of a column that the server writes as this text; none if it can't be read.
+    pub fn text_value<'a>(&'a self, column: usize, text: &'a str, arena: &'a Bump) -> Option<Value<'a>> {
+        self.decoder.text_value(column, &self.columns.get(column)?.ty, text, arena)
+    }
+
     /// A row's key as SQL literals, in key order, each column from the first of the images that has it; none if one of them is
     /// in no image, or the table has no key.
     pub fn key_literals(&self, data: &[u8], images: &[Image]) -> Option<Vec<String>> {
@@ -257,11 +365,7 @@ impl Table {
 /// 64-bit FNV-1a over a canonical rendering: stable across versions of Rust and of Rowcast.
 fn fingerprint(name: &TableName, columns: &[Column], key: &[usize]) -> u64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    let mut add = |text: &str| {
-        for byte in text.bytes().chain([0]) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    };
+    let mut add = |text: &str| hash = hashed(hash, text);
     add(&name.db);
     add(name.schema.as_deref().unwrap_or(""));
     add(&name.table);
@@ -274,9 +378,17 @@ fn fingerprint(name: &TableName, columns: &[Column], key: &[usize]) -> u64 {
             Some(true) => "null",
             Some(false) => "not null",
         });
+        if let Some(facts) = &column.facts {
+            add(&format!("{facts:?}"));
+        }
     }
     for index in key {
         add(&index.to_string());
     }
     hash
+}
+
+/// Takes a text, and that it ends, into the hash.
+fn hashed(hash: u64, text: &str) -> u64 {
+    text.bytes().chain([0]).fold(hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

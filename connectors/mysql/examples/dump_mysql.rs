@@ -55,6 +55,8 @@ async fn main() {
         include_query: false,
         spill_folder: std::env::temp_dir(),
         spill_limit: 1 << 30,
+        describe: false,
+        ddl: false,
     });
     if let Some(table) = flag("--backfill") {
         backfill(&source, table, flags).await;

@@ -100,6 +100,11 @@ pub struct Options {
     pub spill_folder: PathBuf,
     /// Bytes of all of them together.
     pub spill_limit: u64,
+    /// Columns are described as schemas need it (their `facts`), transactions by their connection. Costs a copy of each transaction's
+    /// description.
+    pub describe: bool,
+    /// Statements that change no rows are told ([`rowcast_core::Event::Ddl`]).
+    pub ddl: bool,
 }
 
 impl Options {

@@ -100,6 +100,7 @@ impl Source for MysqlSource {
         let tables_of = options.tables.clone();
         let mut assembler =
             Assembler::new(place.clone(), tables_of, start.clone(), fold_case, room.clone(), options.include_query)
+                .telling(options.describe, options.ddl)
                 .with_prepared(prepared)
                 .doubting(Doubt {
                     all: self.keep.swap(false, Ordering::Relaxed),

@@ -67,6 +67,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
         two_phase: false,
         spill_folder: std::env::temp_dir(),
         spill_limit: 1 << 30,
+        describe: false,
     })
 }
 

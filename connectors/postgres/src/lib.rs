@@ -103,4 +103,7 @@ pub struct Options {
     pub spill_folder: PathBuf,
     /// Bytes that they may take there together; 0: the server keeps them.
     pub spill_limit: u64,
+    /// Columns are described as schemas need it (their `facts`, and whether NULL is allowed), transactions by their origin. Costs look-ups
+    /// per table version, and a word per row of transactions in progress.
+    pub describe: bool,
 }

@@ -390,6 +390,8 @@ impl Source for PostgresSource {
             start: ready.start.0,
             sends_from: ready.sends_from.map(|at| at.0),
             shared: Arc::clone(&shared),
+            before: resume,
+            describe: options.describe,
         });
         // from here on, so that nothing is confirmed that the assembler holds
         let feedback = Feedback::start(halves.write, Arc::clone(&shared), receiver, interval);
@@ -484,6 +486,7 @@ mod tests {
             two_phase: false,
             spill_folder: std::env::temp_dir(),
             spill_limit: 1 << 30,
+            describe: false,
         }
     }
 

@@ -157,7 +157,7 @@ impl PostgresStream {
                 Some(Replication::Data { start, payload, offset }) => {
                     self.shared.received(start);
                     self.assembler
-                        .message(payload, frame.body + offset)
+                        .message(payload, (frame.body + offset, start))
                         .map_err(|error| error.context(format!("{} at {}", self.target, rowcast_core::Lsn(start))))
                 }
                 Some(Replication::Keepalive { wal_end, reply }) => {
@@ -194,7 +194,7 @@ impl PostgresStream {
         let Some((committed, replay, begun)) = &mut self.replay else { return Ok(None) };
         if !*begun {
             *begun = true;
-            self.assembler.replay_begins(*committed)?;
+            self.assembler.replay_begins(*committed, replay.origin.take())?;
         }
         loop {
             let record = replay
@@ -206,7 +206,7 @@ impl PostgresStream {
                 self.replay = None;
                 return Ok(self.assembler.has_something().then(|| self.batch_of(data)));
             };
-            let step = self.assembler.replayed(replay.message(record), record.start, record.arrival)?;
+            let step = self.assembler.replayed(replay.message(record), record.start, record.number)?;
             replay.advance(record);
             if let Step::NeedsCatalog(relation) = step {
                 self.pending = Some(relation);

@@ -87,6 +87,7 @@ impl Db {
             two_phase: false,
             spill_folder: std::env::temp_dir(),
             spill_limit: 1 << 30,
+            describe: false,
         }
     }
 

@@ -91,7 +91,14 @@ fn transaction(gtids: bool, xid: u64) -> Arc<Transaction> {
     let gtid = Gtid { origin: Origin { uuid: [7; 16], tag: String::new() }, number: xid };
     let mark = if gtids { Mark::Gtid(gtid) } else { Mark::Lsn(Lsn(xid)) };
     let (id, pos) = (xid.to_string(), xid.to_string());
-    Arc::new(Transaction { id, xid: (!gtids).then_some(xid as u32), pos, mark, commit_us: 0 })
+    Arc::new(Transaction {
+        id,
+        xid: (!gtids).then_some(xid as u32),
+        pos,
+        mark,
+        commit_us: 0,
+        facts: rowcast_core::TransactionFacts::default(),
+    })
 }
 
 impl World {
@@ -280,7 +287,7 @@ impl World {
             let xmax = self.txs.len() as u64 + 1;
             Snapshot::Xids { xmin: running.first().copied().unwrap_or(xmax), xmax, running }
         };
-        Reading { snapshot, bound, pos: String::new(), now_us: 0 }
+        Reading { snapshot, bound, pos: String::new(), file: String::new(), now_us: 0 }
     }
 
     fn read(&mut self) {
@@ -478,6 +485,7 @@ fn forgotten_keys_have_the_read_refused_until_it_sees_them() {
         snapshot: Snapshot::Xids { xmin, xmax: 7, running: (xmin..7).collect() },
         bound: Offset { file: 0, byte: 20 },
         pos: String::new(),
+        file: String::new(),
         now_us: 0,
     };
     assert!(!merge.accepts(&reading(5)));

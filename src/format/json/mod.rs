@@ -7,10 +7,12 @@
 
 mod write;
 
-use rowcast_core::{Column, Op, Table, TableName, Transaction, Value};
+use rowcast_core::{Column, Op, Place, Table, TableName, Transaction, Value};
 
 pub use write::string;
-use write::{int, uint, value};
+pub(super) use write::{
+    base64, clock, fraction, int, jackson_part, jackson_string, significant, uint, value, write_offset, write_uuid,
+};
 
 /// Version of the envelope, sent as the header `rowcast.v`.
 pub const ENVELOPE_VERSION: &str = "1";
@@ -162,13 +164,15 @@ impl ReadText {
 
 /// Writes the event of a row that was read.
 pub fn read_event(out: &mut Vec<u8>, table: &TableText, read: &ReadText, seq: u64, row: &[Value<'_>]) {
-    let it = RowEvent { op: Op::Read, seq, id_suffix: "", before: None, after: Some(row) };
+    let place = Place::default();
+    let it = RowEvent { op: Op::Read, seq, place, order: None, id_suffix: "", before: None, after: Some(row) };
     event(out, table, &read.parts, &it);
 }
 
 /// Writes the event that voids all rows of a table before its copy begins again: a truncation by us, not by the source.
 pub fn void_event(out: &mut Vec<u8>, table: &TableText, read: &ReadText) {
-    let it = RowEvent { op: Op::Truncate, seq: 0, id_suffix: "", before: None, after: None };
+    let place = Place::default();
+    let it = RowEvent { op: Op::Truncate, seq: 0, place, order: None, id_suffix: "", before: None, after: None };
     event(out, table, &read.parts, &it);
 }
 
@@ -213,6 +217,10 @@ pub struct RowEvent<'a> {
     pub op: Op,
     /// Ordinal of the row in its transaction.
     pub seq: u64,
+    /// Where it stands in the log; not in our own envelope, whose positions are the transactions'.
+    pub place: Place,
+    /// Its number in its transaction, and among the events of its table there, if events are numbered.
+    pub order: Option<[u64; 2]>,
     /// Told apart when one change makes two events: appended to the id.
     pub id_suffix: &'static str,
     /// The row before, one value per column; none if nothing is to be shown.
@@ -270,6 +278,14 @@ pub fn dead_letter_of(out: &mut Vec<u8>, value: &[u8], (topic, reason): (&str, &
     dead_letter_head(out, op, topic, reason, value.len() as u64);
     out.extend_from_slice(tail);
     true
+}
+
+/// Writes what is told of an event of another format that its topic doesn't take: its `source` as it is.
+pub fn dead_letter_with(out: &mut Vec<u8>, op: &[u8], source: &[u8], (topic, reason): (&str, &str), bytes: u64) {
+    dead_letter_head(out, op, topic, reason, bytes);
+    out.extend_from_slice(b"\"source\":");
+    out.extend_from_slice(source);
+    out.push(b'}');
 }
 
 fn dead_letter_head(out: &mut Vec<u8>, op: &[u8], topic: &str, reason: &str, bytes: u64) {
@@ -465,8 +481,13 @@ mod tests {
     }
 
     fn orders() -> Table {
-        let column =
-            |name: &str, ty| Column { name: name.to_owned(), ty, native: "x".to_owned(), nullable: Some(false) };
+        let column = |name: &str, ty| Column {
+            name: name.to_owned(),
+            ty,
+            native: "x".to_owned(),
+            nullable: Some(false),
+            facts: None,
+        };
         let name = TableName { db: Arc::from("shop"), schema: Some(Arc::from("public")), table: Arc::from("orders") };
         let columns = vec![
             column("id", Type::Int { bits: 64, unsigned: false }),
@@ -488,6 +509,7 @@ mod tests {
                 pos: lsn.to_string(),
                 mark: Mark::Lsn(lsn),
                 commit_us: 17,
+                facts: rowcast_core::TransactionFacts::default(),
             },
         );
         (source, text)
@@ -500,7 +522,16 @@ mod tests {
         let before = [Value::Int(7), Value::Absent, Value::Absent];
         let after = [Value::Int(7), Value::Text("paid"), Value::Absent];
         let mut out = Vec::new();
-        let row = RowEvent { op: Op::Update, seq: 3, id_suffix: "", before: Some(&before), after: Some(&after) };
+        let place = Place::default();
+        let row = RowEvent {
+            op: Op::Update,
+            seq: 3,
+            place,
+            order: None,
+            id_suffix: "",
+            before: Some(&before),
+            after: Some(&after),
+        };
         event(&mut out, &table, &transaction, &row);
         assert_eq!(
             String::from_utf8(out).unwrap(),

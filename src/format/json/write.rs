@@ -120,20 +120,59 @@ fn quoted(out: &mut Vec<u8>, plain: &[u8]) {
 /// Writes a string with its quotes.
 pub fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    let mut rest = text.as_bytes();
-    loop {
-        let run = plain_run(rest);
-        let (plain, special) = rest.split_at(run.min(rest.len()));
-        out.extend_from_slice(plain);
-        let Some((byte, after)) = special.split_first() else { break };
-        escape(out, *byte);
-        rest = after;
-    }
+    part::<false>(out, text);
     out.push(b'"');
 }
 
-fn escape(out: &mut Vec<u8>, byte: u8) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
+/// The same as Jackson writes it: hexadecimal digits in capitals where a character has no short escape, and escapes for characters beyond
+/// Unicode's first plane.
+pub fn jackson_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    jackson_part(out, text);
+    out.push(b'"');
+}
+
+/// A part of such a string, without quotes.
+pub fn jackson_part(out: &mut Vec<u8>, text: &str) {
+    part::<true>(out, text);
+}
+
+#[inline]
+fn part<const JACKSON: bool>(out: &mut Vec<u8>, text: &str) {
+    let mut rest = text.as_bytes();
+    loop {
+        let run = plain_run::<JACKSON>(rest);
+        let (plain, special) = rest.split_at(run.min(rest.len()));
+        out.extend_from_slice(plain);
+        let Some((byte, after)) = special.split_first() else { break };
+        rest = match special.split_first_chunk::<4>() {
+            Some((letter, after)) if JACKSON && *byte >= 0xf0 => {
+                surrogates(out, *letter);
+                after
+            }
+            _ => {
+                escape::<JACKSON>(out, *byte);
+                after
+            }
+        };
+    }
+}
+
+/// A character beyond Unicode's first plane, of four bytes, as the escapes of its two surrogates.
+fn surrogates(out: &mut Vec<u8>, letter: [u8; 4]) {
+    let mut units = [0_u16; 2];
+    let letter = std::str::from_utf8(&letter).ok().and_then(|text| text.chars().next());
+    for unit in letter.map(|letter| letter.encode_utf16(&mut units)).unwrap_or_default() {
+        out.extend_from_slice(b"\\u");
+        for shift in [12, 8, 4, 0] {
+            let digit = usize::from(*unit >> shift & 15);
+            out.push(b"0123456789ABCDEF".get(digit).copied().unwrap_or(b'0'));
+        }
+    }
+}
+
+fn escape<const JACKSON: bool>(out: &mut Vec<u8>, byte: u8) {
+    let hex = if JACKSON { b"0123456789ABCDEF" } else { b"0123456789abcdef" };
     let short = match byte {
         b'"' => b'"',
         b'\\' => b'\\',
@@ -145,7 +184,7 @@ fn escape(out: &mut Vec<u8>, byte: u8) {
         _ => {
             out.extend_from_slice(b"\\u00");
             for digit in [byte >> 4, byte & 15] {
-                out.push(HEX.get(usize::from(digit)).copied().unwrap_or(b'0'));
+                out.push(hex.get(usize::from(digit)).copied().unwrap_or(b'0'));
             }
             return;
         }
@@ -154,7 +193,8 @@ fn escape(out: &mut Vec<u8>, byte: u8) {
 }
 
 /// Length of the longest prefix without a character that must be escaped: eight bytes at a time.
-fn plain_run(bytes: &[u8]) -> usize {
+#[inline]
+fn plain_run<const JACKSON: bool>(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     let has_zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
@@ -166,13 +206,16 @@ fn plain_run(bytes: &[u8]) -> usize {
         let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
         let quote = has_zero(word ^ (ONES * u64::from(b'"')));
         let backslash = has_zero(word ^ (ONES * u64::from(b'\\')));
-        if (control | quote | backslash) != 0 {
+        // the first byte of a character of four: its upper four bits are set
+        let four = if JACKSON { word & (word << 1) & (word << 2) & (word << 3) & HIGHS } else { 0 };
+        if (control | quote | backslash | four) != 0 {
             break;
         }
         length += 8;
     }
     let tail = bytes.get(length..).unwrap_or(&[]);
-    length + tail.iter().take_while(|byte| **byte >= 0x20 && **byte != b'"' && **byte != b'\\').count()
+    let plain = |byte: &u8| *byte >= 0x20 && *byte != b'"' && *byte != b'\\' && !(JACKSON && *byte >= 0xf0);
+    length + tail.iter().take_while(|byte| plain(byte)).count()
 }
 
 /// A JSON document as the server has it. Line breaks between its tokens become blanks, so that an event stays one line;
@@ -191,7 +234,8 @@ fn document(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Writes bytes in base64, with quotes.
+pub fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
     let mut block = [0_u8; 1024];
     for chunk in bytes.chunks(768) {
@@ -232,7 +276,8 @@ fn write_date(out: &mut Vec<u8>, date: Date) {
     two(out, date.day);
 }
 
-fn fraction(out: &mut Vec<u8>, micros: u64, digits: u8) {
+/// Writes a point and so many digits; nothing for none.
+pub fn fraction(out: &mut Vec<u8>, micros: u64, digits: u8) {
     if digits > 0 {
         out.push(b'.');
         let mut unit = 100_000;
@@ -243,7 +288,8 @@ fn fraction(out: &mut Vec<u8>, micros: u64, digits: u8) {
     }
 }
 
-fn clock(out: &mut Vec<u8>, micros: u64, digits: u8) {
+/// Writes `11:32:36.5`, with so many digits.
+pub fn clock(out: &mut Vec<u8>, micros: u64, digits: u8) {
     let seconds = micros / 1_000_000;
     let hours = seconds / 3600;
     if hours < 100 {
@@ -271,7 +317,8 @@ fn write_datetime(out: &mut Vec<u8>, at: DateTime) {
     clock(out, at.micros, at.digits);
 }
 
-fn write_offset(out: &mut Vec<u8>, seconds: i32) {
+/// Writes `Z`, or an offset in hours, minutes and, where there are some, seconds.
+pub fn write_offset(out: &mut Vec<u8>, seconds: i32) {
     if seconds == 0 {
         out.push(b'Z');
         return;
@@ -322,7 +369,7 @@ fn write_interval(out: &mut Vec<u8>, interval: Interval) {
 }
 
 /// Fraction digits without trailing zeros.
-fn significant(mut micros: u64) -> u8 {
+pub fn significant(mut micros: u64) -> u8 {
     if micros == 0 {
         return 0;
     }
@@ -334,7 +381,8 @@ fn significant(mut micros: u64) -> u8 {
     digits
 }
 
-fn write_uuid(out: &mut Vec<u8>, uuid: &[u8; 16]) {
+/// Writes a uuid with quotes.
+pub fn write_uuid(out: &mut Vec<u8>, uuid: &[u8; 16]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
     for (index, byte) in uuid.iter().enumerate() {
@@ -509,6 +557,17 @@ mod tests {
                     assert_eq!(json(Value::Text(&text)), serde_json::to_string(&text).unwrap());
                 }
             }
+        }
+    }
+
+    #[test]
+    fn jackson_escapes_what_lies_beyond_the_first_plane() {
+        let mut out = Vec::new();
+        for before in 0..18 {
+            out.clear();
+            jackson_string(&mut out, &format!("{}é\u{1f600}€\u{1f}\u{10ffff}y", "x".repeat(before)));
+            let expected = format!("\"{}é\\uD83D\\uDE00€\\u001F\\uDBFF\\uDFFFy\"", "x".repeat(before));
+            assert_eq!(String::from_utf8(out.clone()).unwrap(), expected);
         }
     }
 

@@ -48,7 +48,7 @@ use crate::checkpoint::{Checkpoint, kafka as checkpoints};
 use crate::error::RunError;
 use crate::fail;
 use crate::format::json::ENVELOPE_VERSION;
-use crate::pipeline::{Encoded, Record};
+use crate::pipeline::{Destination, Encoded, Headers, Record};
 use crate::status::Probe;
 use client::{Failure, is_fenced};
 use topics::{TopicKind, Topics};
@@ -90,6 +90,7 @@ impl OpenSink for KafkaSettings {
             checkpoint_topic: topic,
             topics,
             headers: HashMap::new(),
+            fixed_headers: None,
             in_transaction: false,
             since_tables: 0,
             limits: self.limits(),
@@ -124,6 +125,8 @@ struct KafkaSink {
     topics: Topics,
     /// The headers of a table version, copied by librdkafka per record.
     headers: HashMap<String, OwnedHeaders>,
+    /// Those that a format has for all of its records.
+    fixed_headers: Option<OwnedHeaders>,
     in_transaction: bool,
     /// Commits since the list of settled tables was written.
     since_tables: u32,
@@ -239,8 +242,16 @@ impl KafkaSink {
         };
         let bytes = |range: &Option<Range<usize>>| range.clone().and_then(|range| encoded.buf.get(range));
         let (key, value) = (bytes(&record.key), bytes(&record.value));
-        let schema = destination.table.as_ref().map_or("", |(_, fingerprint)| fingerprint.as_str());
-        let headers = || self.headers.get(schema).cloned();
+        let own = || {
+            let header = record.header.as_ref()?;
+            Some(Header { key: header.name, value: encoded.buf.get(header.value.clone()) })
+        };
+        let headers = || match (&destination.headers, own()) {
+            (Headers::Own, _) => self.headers.get(fingerprint_of(destination)).cloned(),
+            (Headers::Fixed(all), None) if all.is_empty() => None,
+            (Headers::Fixed(_), None) => self.fixed_headers.clone(),
+            (Headers::Fixed(all), Some(own)) => Some(fixed(Some(own), all)),
+        };
         if !record.to_all_partitions {
             return self.send(&destination.topic, None, key, value, headers());
         }
@@ -275,7 +286,13 @@ impl Sink for KafkaSink {
             if !self.topics.knows(&destination.topic) && !new.contains(&destination.topic.as_str()) {
                 new.push(&destination.topic);
             }
-            let schema = destination.table.as_ref().map_or("", |(_, fingerprint)| fingerprint.as_str());
+            if let Headers::Fixed(all) = &destination.headers {
+                if self.fixed_headers.is_none() && !all.is_empty() {
+                    self.fixed_headers = Some(fixed(None, all));
+                }
+                continue;
+            }
+            let schema = fingerprint_of(destination);
             if !self.headers.contains_key(schema) {
                 let mut headers = OwnedHeaders::new_with_capacity(2)
                     .insert(Header { key: "rowcast.v", value: Some(ENVELOPE_VERSION) });
@@ -389,6 +406,20 @@ impl Sink for KafkaSink {
             answer.map(drop).map_err(|error| failed("ask for a sign of life", &error, producer.context()).message)
         }))
     }
+}
+
+/// The fingerprint of a destination's table version; empty if it has none.
+fn fingerprint_of(destination: &Destination) -> &str {
+    destination.table.as_ref().map_or("", |(_, fingerprint)| fingerprint.as_str())
+}
+
+/// A record's own header, then those that all have.
+fn fixed(own: Option<Header<'_, &[u8]>>, all: &[(String, String)]) -> OwnedHeaders {
+    let mut headers = OwnedHeaders::new_with_capacity(all.len() + 1);
+    if let Some(own) = own {
+        headers = headers.insert(own);
+    }
+    all.iter().fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
 }
 
 impl Drop for KafkaSink {

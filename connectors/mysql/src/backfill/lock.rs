@@ -44,8 +44,8 @@ impl Session {
         {
             let (_, now_us) = self.executed().await?;
             self.connection.query(BEGINNING, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
-            let (bound, _) = self.end_of_log().await?;
-            return Ok(Reading { pos, snapshot: Snapshot::UpTo(seen), bound, now_us });
+            let (bound, file, _) = self.end_of_log().await?;
+            return Ok(Reading { pos, snapshot: Snapshot::UpTo(seen), bound, file, now_us });
         }
         if self.ways.lock
             && let Some(reading) = self.locked().await?
@@ -106,10 +106,10 @@ impl Session {
         }
         // whatever fails in between loses the connection, and the lock with it
         self.connection.query(BEGINNING, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
-        let (end, pos) = self.end_of_log().await?;
+        let (end, file, pos) = self.end_of_log().await?;
         self.connection.query(BEGINNING, "UNLOCK TABLES").await?;
         let row =
             self.connection.query(BEGINNING, &format!("SELECT {NOW}")).await?.into_iter().next().unwrap_or_default();
-        Ok(Some(Reading { pos, snapshot: Snapshot::UpTo(end), bound: end, now_us: number(&row, 0) }))
+        Ok(Some(Reading { pos, snapshot: Snapshot::UpTo(end), bound: end, file, now_us: number(&row, 0) }))
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rowcast_core::{Batch, Change, Event, Image, Op, Span, Table};
+use rowcast_core::{Batch, Change, Event, Image, Op, Place, Span, Table};
 
 use crate::connection::handshake;
 use crate::connection::packet::{HEADER, Header, MAX_PAYLOAD, Wire, WireError};
@@ -169,7 +169,14 @@ impl Pieces {
 
     fn change(&mut self, image: Image) -> Event {
         self.rows += 1;
-        Event::Change(Change { op: Op::Read, table: 0, seq: self.rows, before: None, after: Some(image) })
+        Event::Change(Change {
+            op: Op::Read,
+            table: 0,
+            seq: self.rows,
+            place: Place::default(),
+            before: None,
+            after: Some(image),
+        })
     }
 
     fn cut(&self, data: Bytes, events: Vec<Event>, last: Option<Image>) -> Cut {

@@ -41,6 +41,8 @@ pub(crate) struct Session {
     shared: Shared,
     /// What the user may do to learn a place in the binlog.
     pub(super) ways: Ways,
+    /// Tables are described as schemas need it.
+    pub(super) describe: bool,
 }
 
 impl Session {
@@ -61,7 +63,13 @@ impl Session {
         for statement in statements.iter().chain(own) {
             connection.query("preparing the session that reads tables", statement).await?;
         }
-        let mut session = Self { connection, limited: false, shared: shared.clone(), ways: Ways::default() };
+        let mut session = Self {
+            connection,
+            limited: false,
+            shared: shared.clone(),
+            ways: Ways::default(),
+            describe: options.describe,
+        };
         session.limit(true).await?;
         Ok(session)
     }
@@ -116,17 +124,17 @@ impl Session {
     async fn begin_mysql(&mut self) -> Result<Reading, SourceError> {
         let (set, now_us) = self.executed().await?;
         self.connection.query(BEGINNING, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
-        let (bound, _) = self.end_of_log().await?;
-        Ok(Reading { pos: set.to_string(), snapshot: Snapshot::AtLeast(set), bound, now_us })
+        let (bound, file, _) = self.end_of_log().await?;
+        Ok(Reading { pos: set.to_string(), snapshot: Snapshot::AtLeast(set), bound, file, now_us })
     }
 
-    /// MySQL's end of the binlog, and the same as text.
-    pub(super) async fn end_of_log(&mut self) -> Result<(Offset, String), SourceError> {
+    /// MySQL's end of the binlog, its file's name, and both as text.
+    pub(super) async fn end_of_log(&mut self) -> Result<(Offset, String, String), SourceError> {
         let status = place::status(&self.connection.version);
         let row = self.connection.query(BEGINNING, status).await?.into_iter().next().unwrap_or_default();
         let (file, byte) = (row.first().cloned().flatten(), row.get(1).cloned().flatten());
         let text = format!("{}:{}", file.as_deref().unwrap_or_default(), byte.as_deref().unwrap_or_default());
-        Ok((self.place(file, byte)?, text))
+        Ok((self.place(file.clone(), byte)?, file.unwrap_or_default(), text))
     }
 
     async fn begin_maria(&mut self) -> Result<Reading, SourceError> {
@@ -158,7 +166,7 @@ impl Session {
         let gtids: MariaGtidSet =
             text.parse().map_err(|error| self.connection.place.protocol(format_args!("BINLOG_GTID_POS: {error}")))?;
         let pos = if gtids.is_empty() { format!("{file}:{byte}") } else { gtids.to_string() };
-        Ok(Reading { snapshot: Snapshot::Exactly { end, gtids }, bound: end, pos, now_us })
+        Ok(Reading { snapshot: Snapshot::Exactly { end, gtids }, bound: end, pos, file, now_us })
     }
 
     pub(super) fn place(&self, file: Option<String>, byte: Option<String>) -> Result<Offset, SourceError> {

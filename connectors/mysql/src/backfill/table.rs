@@ -7,12 +7,14 @@
 use std::sync::Arc;
 
 use rowcast_core::backfill::{ReadError, Target};
-use rowcast_core::{Column, Table, TableName};
+use rowcast_core::{Table, TableName};
 
 use super::range::{Order, Part};
 use super::session::Session;
 use crate::Flavor;
-use crate::catalog::tables::{self, CatalogTable};
+use crate::catalog::describe;
+use crate::catalog::tables::{self, CatalogColumn, CatalogTable};
+use crate::catalog::versions::Answers;
 use crate::connection::statement::ColumnDefinition;
 use crate::connection::{Failure, Rows};
 use crate::rows::select;
@@ -138,7 +140,11 @@ impl Known {
         let (name, ty, engine, statistics) = described(session, target, &shown).await?;
         readable(&shown, &ty, &engine)?;
         let maria = session.connection.place.flavor == Flavor::MariaDb;
-        let columns = session.ask(&shown, DOING, &tables::columns_sql(&name)).await?;
+        let about = match session.describe {
+            true => session.ask(&shown, DOING, &describe::about(true)(&name)).await?,
+            false => Rows::new(),
+        };
+        let columns = session.ask(&shown, DOING, &describe::columns(session.describe)(&name)).await?;
         let keys = session.ask(&shown, DOING, &tables::key_sql(&name, maria)).await?;
         let checks = if maria { session.ask(&shown, DOING, &tables::checks_sql(&name)).await? } else { Rows::new() };
         let order = if tables::is_ambiguous(&name, &keys) {
@@ -146,7 +152,8 @@ impl Known {
         } else {
             Rows::new()
         };
-        let found = CatalogTable::new(&name, maria, &columns, &keys, &checks, &order).ok_or(ReadError::Gone)?;
+        let answers = Answers { about, columns, keys, checks, order };
+        let found = answers.table(&name, session.connection.place.flavor).ok_or(ReadError::Gone)?;
         let create = definition(session, &shown).await?;
         let known = Self::new(session, name, shown, found, create).await?;
         Ok((known, statistics))
@@ -187,19 +194,12 @@ impl Known {
         // An index over the beginning of a column doesn't sort by the column.
         let order = found
             .index
+            .as_ref()
             .filter(|index| index.whole && !parts.is_empty())
             .map(|index| (Order { parts }, format!(" FORCE INDEX ({})", quoted(&index.name))));
-        let columns = found
-            .columns
-            .into_iter()
-            .map(|column| Column {
-                name: column.name,
-                ty: column.ty,
-                native: column.native,
-                nullable: Some(column.nullable),
-            })
-            .collect();
-        let table = Arc::new(Table::new(name, columns, found.key, Box::new(decoder)));
+        let columns = found.columns.iter().map(CatalogColumn::column).collect();
+        let version = Table::new(name, columns, found.key.clone(), Box::new(decoder));
+        let table = Arc::new(found.described(version));
         Ok(Self { shown, table, columns: prepared.columns, create, select, order, divisible })
     }
 

@@ -4,6 +4,8 @@
 //! tables does it name? A statement that is not known to be harmless may change every table whose name is in its text. So the
 //! answers may name a table too many, which costs a look into the catalog, and never one too few: a table is altered by its name.
 
+use rowcast_core::DdlVerb;
+
 use super::statement::{Word, Words};
 
 /// Objects whose making and unmaking changes no table's columns.
@@ -166,6 +168,90 @@ impl Effect {
             _ => names(sql, name),
         }
     }
+}
+
+/// What a statement does by its first words, and the tables that it is about: database (none: the session's) and table. A table that can't
+/// be told without a grammar isn't among them.
+pub(crate) fn tables(sql: &[u8]) -> (DdlVerb, Vec<(Option<String>, String)>) {
+    let mut words = Words::new(sql);
+    let mut first = words.next();
+    if first.as_ref().is_some_and(|word| word.is("SET"))
+        && words.clone().next().is_some_and(|word| word.is("STATEMENT"))
+    {
+        while first.as_ref().is_some_and(|word| !word.is("FOR")) {
+            first = words.next();
+        }
+        first = words.next();
+    }
+    let other = (DdlVerb::Other, Vec::new());
+    let Some(first) = first else { return other };
+    let verb = ["CREATE", "ALTER", "DROP", "RENAME"].into_iter().find(|verb| first.is(verb));
+    let Some(verb) = verb else { return other };
+    // OR REPLACE, TEMPORARY, UNIQUE, ONLINE, IGNORE: what the object is comes soon
+    for _ in 0..LOOKED_AT {
+        let Some(word) = words.next() else { return other };
+        let of = |verb| (verb, Vec::new());
+        if word.is("DATABASE") || word.is("SCHEMA") {
+            return match verb {
+                "CREATE" => of(DdlVerb::CreateDatabase),
+                "ALTER" => of(DdlVerb::AlterDatabase),
+                "DROP" => of(DdlVerb::DropDatabase),
+                _ => other,
+            };
+        }
+        if word.is("INDEX") {
+            while words.next().is_some_and(|word| !word.is("ON")) {}
+            let name = match (words.next().and_then(Word::name), words.next()) {
+                (Some(db), Some(Word::Sign(b'.'))) => words.next().and_then(Word::name).map(|table| (Some(db), table)),
+                (Some(table), _) => Some((None, table)),
+                _ => None,
+            };
+            return (DdlVerb::AlterTable, name.into_iter().collect());
+        }
+        if word.is("TABLE") || word.is("TABLES") {
+            let verb = match verb {
+                "CREATE" => DdlVerb::CreateTable,
+                "ALTER" => DdlVerb::AlterTable,
+                "DROP" => DdlVerb::DropTable,
+                _ => DdlVerb::RenameTable,
+            };
+            return (verb, listed(&mut words, verb));
+        }
+        if HARMLESS_OBJECTS.iter().any(|name| word.is(name)) || word.is("SEQUENCE") {
+            return other;
+        }
+    }
+    other
+}
+
+/// The names behind TABLE: one, or a list. Of a rename each new name, too.
+fn listed(words: &mut Words<'_>, verb: DdlVerb) -> Vec<(Option<String>, String)> {
+    let mut found = Vec::new();
+    let mut ahead = words.clone();
+    if ahead.next().is_some_and(|word| word.is("IF")) {
+        // NOT EXISTS, EXISTS
+        words.next();
+        while words.next().is_some_and(|word| !word.is("EXISTS")) {}
+    }
+    while let Some(first) = words.next().and_then(Word::name) {
+        let mut name = (None, first);
+        if words.clone().next().is_some_and(|word| matches!(word, Word::Sign(b'.'))) {
+            words.next();
+            let Some(table) = words.next().and_then(Word::name) else { break };
+            name = (Some(name.1), table);
+        }
+        found.push(name);
+        let goes_on = words.clone().next().is_some_and(|word| match verb {
+            DdlVerb::DropTable => matches!(word, Word::Sign(b',')),
+            DdlVerb::RenameTable => matches!(word, Word::Sign(b',')) || word.is("TO"),
+            _ => false,
+        });
+        if !goes_on {
+            break;
+        }
+        words.next();
+    }
+    found
 }
 
 /// The table that a CREATE or ALTER TABLE names first, from the words behind TABLE, which it takes.
@@ -372,6 +458,35 @@ mod tests {
     }
 
     #[test]
+    fn a_statement_says_what_it_does_and_to_which_tables() {
+        let told = |sql: &str| {
+            let (verb, tables) = tables(sql.as_bytes());
+            let name = |(db, table): (Option<String>, String)| db.map_or(table.clone(), |db| format!("{db}.{table}"));
+            (verb, tables.into_iter().map(name).collect::<Vec<_>>().join(" "))
+        };
+        for (sql, verb, expected) in [
+            ("CREATE TABLE t (a INT)", DdlVerb::CreateTable, "t"),
+            ("create temporary table if not exists `d`.`t` like u", DdlVerb::CreateTable, "d.t"),
+            ("CREATE OR REPLACE TABLE d.t (a INT)", DdlVerb::CreateTable, "d.t"),
+            ("/* c */ ALTER ONLINE TABLE t ADD a INT", DdlVerb::AlterTable, "t"),
+            ("CREATE UNIQUE INDEX i USING BTREE ON d.t (a)", DdlVerb::AlterTable, "d.t"),
+            ("DROP INDEX i ON t", DdlVerb::AlterTable, "t"),
+            ("DROP TABLE IF EXISTS a, d.b , `c` /* generated by server */", DdlVerb::DropTable, "a d.b c"),
+            ("RENAME TABLE a TO b, d.c TO d.e", DdlVerb::RenameTable, "a b d.c d.e"),
+            ("CREATE DATABASE d CHARACTER SET latin1", DdlVerb::CreateDatabase, ""),
+            ("ALTER SCHEMA d READ ONLY=1", DdlVerb::AlterDatabase, ""),
+            ("DROP DATABASE d", DdlVerb::DropDatabase, ""),
+            ("SET STATEMENT max_statement_time=1 FOR ALTER TABLE t ADD a INT", DdlVerb::AlterTable, "t"),
+            ("CREATE VIEW v AS SELECT * FROM `table`", DdlVerb::Other, ""),
+            ("CREATE DEFINER=`root`@`%` TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET NEW.a=1", DdlVerb::Other, ""),
+            ("GRANT SELECT ON TABLE t TO u", DdlVerb::Other, ""),
+            ("FROBNICATE TABLE t", DdlVerb::Other, ""),
+        ] {
+            assert_eq!(told(sql), (verb, expected.to_owned()), "{sql}");
+        }
+    }
+
+    #[test]
     fn rows_that_go_without_an_event_are_seen() {
         for (sql, verb) in [
             ("ALTER TABLE t DROP PARTITION p0, p1", Some("DROP")),
@@ -421,6 +536,7 @@ mod tests {
         for odd in [&b""[..], b"/*", b"--", b"/*!", b"`", b"\xff\xfe", b"SET STATEMENT", b"ALTER", b"CREATE /*M!999999"]
         {
             effect(odd);
+            tables(odd);
             names(odd, "t");
         }
     }

@@ -315,6 +315,8 @@ impl MariaGtidEvent {
 /// A statement.
 #[derive(Debug)]
 pub(crate) struct Query<'a> {
+    /// The connection's id.
+    pub(crate) thread: u32,
     /// The session's database.
     pub(crate) db: &'a [u8],
     pub(crate) sql: &'a [u8],
@@ -325,7 +327,7 @@ pub(crate) struct Query<'a> {
 impl<'a> Query<'a> {
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Short> {
         let mut at = Cursor::new(body);
-        at.u32()?; // thread
+        let thread = at.u32()?;
         let seconds = at.u32()?;
         let db_length = usize::from(at.u8()?);
         at.u16()?; // error code
@@ -333,7 +335,7 @@ impl<'a> Query<'a> {
         at.take(status_length)?;
         let db = at.take(db_length)?;
         at.u8()?;
-        Ok(Self { db, sql: at.rest(), seconds })
+        Ok(Self { thread, db, sql: at.rest(), seconds })
     }
 }
 

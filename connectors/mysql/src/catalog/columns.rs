@@ -62,10 +62,15 @@ pub(crate) fn build(
                 ty: known.map_or_else(|| kind.ty(), |column| column.ty.clone()),
                 native: known.map_or_else(told, |column| column.native.clone()),
                 nullable: map.nullable.get(index).copied(),
+                facts: known.and_then(|column| column.facts.clone()),
             }
         })
         .collect();
-    Ok(Table::new(name, columns, key, Box::new(Plan::new(kinds))))
+    let version = Table::new(name, columns, key, Box::new(Plan::new(kinds)));
+    Ok(match catalog {
+        Some(catalog) => catalog.described(version),
+        None => version,
+    })
 }
 
 /// Whether what the catalog says of a table fits the event: number and types of all columns, and their names if it has them.

@@ -6,6 +6,7 @@
 
 pub(crate) mod checks;
 pub(crate) mod columns;
+pub(crate) mod describe;
 pub(crate) mod foreign_keys;
 mod native;
 pub(crate) mod place;
@@ -58,8 +59,8 @@ impl Catalog {
     pub(crate) async fn table(&mut self, name: &TableName) -> Result<Option<Found>, SourceError> {
         let maria = self.options.flavor == Flavor::MariaDb;
         // before all else: what is altered between two of these statements looks too young
-        let about = self.query(&tables::about_sql(name)).await?;
-        let columns = self.query(&tables::columns_sql(name)).await?;
+        let about = self.query(&describe::about(self.options.describe)(name)).await?;
+        let columns = self.query(&describe::columns(self.options.describe)(name)).await?;
         let keys = self.query(&tables::key_sql(name, maria)).await?;
         let checks = if maria { self.query(&tables::checks_sql(name)).await? } else { Rows::new() };
         let order = if tables::is_ambiguous(name, &keys) { self.order(name).await? } else { Rows::new() };
@@ -80,8 +81,8 @@ impl Catalog {
         databases.dedup();
         for db in databases {
             let mut all = Answers {
-                about: self.query(&versions::of_database(tables::about_sql, db)).await?,
-                columns: self.query(&versions::of_database(tables::columns_sql, db)).await?,
+                about: self.query(&versions::of_database(describe::about(self.options.describe), db)).await?,
+                columns: self.query(&versions::of_database(describe::columns(self.options.describe), db)).await?,
                 keys: self.query(&versions::of_database(versions::key_sql(flavor), db)).await?,
                 ..Answers::default()
             };

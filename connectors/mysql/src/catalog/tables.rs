@@ -6,9 +6,9 @@
 //! A table's key is its primary key; without one, the unique index that InnoDB stores the rows by: the first, in the
 //! server's order of indexes, whose columns are all NOT NULL and whole. Stream and backfill take the same.
 
-use rowcast_core::{Column, Table, TableName, Type};
+use rowcast_core::{Column, ColumnFacts, Table, TableFacts, TableName, Type};
 
-use super::literal;
+use super::{describe, literal};
 use crate::connection::Rows;
 use crate::rows::labels::Labels;
 use crate::rows::{NoRows, Special};
@@ -25,6 +25,8 @@ pub(crate) struct CatalogColumn {
     pub(crate) labels: Labels,
     pub(crate) special: Special,
     pub(crate) ty: Type,
+    /// What schemas say besides, if it was asked for.
+    pub(crate) facts: Option<Box<ColumnFacts>>,
 }
 
 /// A table of information_schema.
@@ -35,6 +37,8 @@ pub(crate) struct CatalogTable {
     pub(crate) key: Vec<usize>,
     /// The index that the key is of.
     pub(crate) index: Option<Index>,
+    /// What schemas say of it besides, if it was asked for.
+    pub(crate) facts: Option<Box<TableFacts>>,
     /// MariaDB: system-versioned; the columns of its period may be hidden from information_schema.
     pub(crate) versioned: bool,
 }
@@ -125,12 +129,35 @@ impl CatalogTable {
             descending: rows.iter().map(|row| text(row, 6) == "D").collect(),
             whole: rows.iter().all(|row| is_null(row, 4)) && key.len() == rows.len(),
         };
-        Some(Self { columns, key, index: Some(index), versioned: false })
+        Some(Self { columns, key, index: Some(index), ..Self::default() })
     }
 
     /// Whether its key is the primary one.
     pub(crate) fn has_primary_key(&self) -> bool {
         self.index.as_ref().is_some_and(|index| index.name == PRIMARY)
+    }
+
+    /// Its columns are described as schemas need it.
+    pub(crate) fn is_described(&self) -> bool {
+        self.columns.iter().any(|column| column.facts.is_some())
+    }
+
+    /// The same without what schemas say besides.
+    pub(crate) fn undescribed(&self) -> Self {
+        let columns = self.columns.iter().cloned();
+        Self {
+            columns: columns.map(|column| CatalogColumn { facts: None, ..column }).collect(),
+            facts: None,
+            ..self.clone()
+        }
+    }
+
+    /// A version of the table with what schemas say of it besides.
+    pub(crate) fn described(&self, version: Table) -> Table {
+        match &self.facts {
+            Some(facts) => version.described(TableFacts::clone(facts)),
+            None => version,
+        }
     }
 
     /// The table with as many columns as a row event has: a system-versioned table's period, if its columns are hidden, is behind all
@@ -152,17 +179,22 @@ impl CatalogTable {
 
     /// A version for a TRUNCATE; no row of it has been seen.
     pub(crate) fn into_table(self, name: TableName) -> Table {
-        let columns = self
-            .columns
-            .into_iter()
-            .map(|column| Column {
-                name: column.name,
-                ty: column.ty,
-                native: column.native,
-                nullable: Some(column.nullable),
-            })
-            .collect();
-        Table::new(name, columns, self.key, Box::new(NoRows))
+        let columns = self.columns.iter().map(CatalogColumn::column).collect();
+        let version = Table::new(name, columns, self.key.clone(), Box::new(NoRows));
+        self.described(version)
+    }
+}
+
+impl CatalogColumn {
+    /// As versions have it.
+    pub(crate) fn column(&self) -> Column {
+        Column {
+            name: self.name.clone(),
+            ty: self.ty.clone(),
+            native: self.native.clone(),
+            nullable: Some(self.nullable),
+            facts: self.facts.clone(),
+        }
     }
 }
 
@@ -219,12 +251,13 @@ impl CatalogColumn {
         };
         let unsigned = native.contains(" unsigned");
         let ty = logical(data_type, &native, charset.as_deref(), unsigned, &labels, special);
-        Self { name, nullable: text(row, 5) == "YES", charset, unsigned, labels, special, ty, native }
+        let facts = describe::facts(row, maria);
+        Self { name, nullable: text(row, 5) == "YES", charset, unsigned, labels, special, ty, native, facts }
     }
 }
 
 /// Numbers in the first parentheses of a column type.
-fn arguments(native: &str) -> (Option<u32>, Option<u32>) {
+pub(crate) fn arguments(native: &str) -> (Option<u32>, Option<u32>) {
     let inside = native.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("", |(inside, _)| inside);
     let mut numbers = inside.split(',').map(|number| number.trim().parse().ok());
     (numbers.next().flatten(), numbers.next().flatten())

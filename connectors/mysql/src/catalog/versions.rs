@@ -12,7 +12,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use rowcast_core::{KeptSchema, Offset, TableName};
+use rowcast_core::{KeptSchema, Offset, TableFacts, TableName};
 
 use super::tables::{self, CatalogTable};
 use crate::Flavor;
@@ -52,7 +52,14 @@ impl Answers {
     pub(crate) fn table(&self, name: &TableName, flavor: Flavor) -> Option<CatalogTable> {
         let maria = flavor == Flavor::MariaDb;
         let table = CatalogTable::new(name, maria, &self.columns, &self.keys, &self.checks, &self.order)?;
-        Some(CatalogTable { versioned: self.cell(name, 2) == Some("SYSTEM VERSIONED"), ..table })
+        let facts = table.is_described().then(|| {
+            let cell = |index| self.cell(name, index).filter(|text| !text.is_empty()).map(str::to_owned);
+            // a collation begins with its character set
+            let charset = cell(4).map(|collation| collation.split('_').next().unwrap_or_default().to_owned());
+            let primary_key = if table.has_primary_key() { table.key.clone() } else { Vec::new() };
+            Box::new(TableFacts { primary_key, charset, comment: cell(5), ..TableFacts::default() })
+        });
+        Some(CatalogTable { versioned: self.cell(name, 2) == Some("SYSTEM VERSIONED"), facts, ..table })
     }
 
     fn cell(&self, name: &TableName, index: usize) -> Option<&str> {

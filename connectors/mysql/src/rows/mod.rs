@@ -13,6 +13,7 @@
 
 pub(crate) mod charset;
 mod compressed;
+pub(crate) mod constant;
 pub(crate) mod decimal;
 mod document;
 pub(crate) mod json;
@@ -24,7 +25,7 @@ pub(crate) mod temporal;
 mod values;
 
 use bumpalo::Bump;
-use rowcast_core::{DecodeError, Image, RowDecoder, Value};
+use rowcast_core::{DecodeError, Image, RowDecoder, Type, Value};
 
 use crate::binlog::rows_event::{PARTIAL, PARTIAL_JSON, skip};
 use crate::binlog::table_map::bit;
@@ -182,6 +183,10 @@ impl RowDecoder for Plan {
         if left == 0 { Ok(()) } else { Err(DecodeError::row(format!("{left} bytes behind the last column"))) }
     }
 
+    fn text_value<'a>(&'a self, _: usize, ty: &Type, text: &'a str, arena: &'a Bump) -> Option<Value<'a>> {
+        constant::value(ty, text, arena)
+    }
+
     fn literals(&self, data: &[u8], image: Image, columns: &[usize]) -> Option<Vec<String>> {
         let (mut from, _) = self.open(data, image).ok()?;
         let mut found = vec![None; columns.len()];
@@ -232,6 +237,10 @@ pub(crate) struct NoRows;
 impl RowDecoder for NoRows {
     fn decode<'a>(&'a self, _: &'a [u8], _: Image, _: &'a Bump, _: &mut Vec<Value<'a>>) -> Result<(), DecodeError> {
         Err(DecodeError::row("a row of a table version without rows"))
+    }
+
+    fn text_value<'a>(&'a self, _: usize, ty: &Type, text: &'a str, arena: &'a Bump) -> Option<Value<'a>> {
+        constant::value(ty, text, arena)
     }
 
     fn literals(&self, _: &[u8], _: Image, _: &[usize]) -> Option<Vec<String>> {

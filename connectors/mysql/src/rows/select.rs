@@ -385,6 +385,10 @@ impl RowDecoder for Plan {
         if at.is_empty() { Ok(()) } else { Err(DecodeError::row(format!("{} bytes behind the last column", at.len()))) }
     }
 
+    fn text_value<'a>(&'a self, _: usize, ty: &Type, text: &'a str, arena: &'a Bump) -> Option<Value<'a>> {
+        super::constant::value(ty, text, arena)
+    }
+
     fn literals(&self, data: &[u8], image: Image, columns: &[usize]) -> Option<Vec<String>> {
         let (nulls, mut at) = self.open(data, image).ok()?;
         let mut found = vec![None; columns.len()];

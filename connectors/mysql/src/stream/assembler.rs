@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use rowcast_core::{Event, LogPosition, Mark, Offset, SourceError, Table, TableFilter, TableName, Transaction};
+use rowcast_core::{
+    Event, LogPosition, Mark, Offset, Place, SourceError, Table, TableFilter, TableName, Transaction, TransactionFacts,
+};
 
 use super::draft::Draft;
 use super::inner::{Inner, Origin};
@@ -86,11 +88,19 @@ pub(crate) struct Assembler {
     pub(super) position: LogPosition,
     /// The server compares names without case.
     pub(super) fold_case: bool,
-    pub(super) file: String,
+    pub(super) file: Arc<str>,
     /// When the server began this file; 0 until it has said so.
     pub(super) born: u32,
     /// How far the server's log was read.
     pub(super) at: Offset,
+    /// Where the event begins that ends there.
+    begins: u64,
+    /// Rows come out of one event that begins here, so many so far: a compressed transaction, or the commit of an XA transaction.
+    pub(super) out_of: Option<(u64, u32)>,
+    /// Transactions tell their connection, and columns are described.
+    pub(super) describe: bool,
+    /// Statements that change no rows are told.
+    pub(super) tells_ddl: bool,
     /// What the last heartbeat that was handed out said.
     told: Offset,
     /// Whether events have checksums; none before the first format description.
@@ -159,9 +169,13 @@ impl Assembler {
             filter,
             position,
             fold_case,
-            file: String::new(),
+            file: Arc::from(""),
             born: 0,
             at: Offset::default(),
+            begins: 0,
+            out_of: None,
+            describe: false,
+            tells_ddl: false,
             told: Offset::default(),
             checksum: None,
             open: None,
@@ -183,6 +197,12 @@ impl Assembler {
             charsets: HashMap::new(),
             told_unlogged: None,
         }
+    }
+
+    /// Tells more of transactions, and of statements that change no rows.
+    pub(crate) fn telling(mut self, describe: bool, ddl: bool) -> Self {
+        (self.describe, self.tells_ddl) = (describe, ddl);
+        self
     }
 
     /// What was prepared before the stream begins.
@@ -260,7 +280,7 @@ impl Assembler {
         }
         let body = self.body(bytes, &header)?;
         if header.kind != kind::ROTATE {
-            self.at = reached(self.at, header.end);
+            self.reach(&header);
         }
         if header.kind == kind::FORMAT_DESCRIPTION {
             return self.format(bytes, &header).map(|()| Outcome::Done);
@@ -294,9 +314,34 @@ impl Assembler {
         let header = Header::parse(bytes)
             .map_err(|Short| self.place.protocol(format_args!("an enclosed event of {} bytes", bytes.len())))?;
         if origin == Origin::Unpacked {
-            self.at = reached(self.at, header.end);
+            self.reach(&header);
         }
         self.known_event(data, (start, end), &header, draft)
+    }
+
+    /// An event ends here. One that comes again has begun where it did.
+    fn reach(&mut self, header: &Header) {
+        let end = reached(self.at, header.end);
+        if end != self.at {
+            self.begins = self.at.byte;
+        }
+        self.at = end;
+    }
+
+    /// Where the event begins that rows of `length` bytes without checksum are in.
+    pub(super) fn row_event(&self, header: &Header, length: usize) -> Place {
+        let (at, row) = match self.out_of {
+            Some(known) => known,
+            // what was kept comes later than it was read; its header says where it ended
+            None if self.ending.is_some() => {
+                let length = length + if self.has_checksums() { event::CHECKSUM } else { 0 };
+                let end = (self.at.byte & !0xffff_ffff) | u64::from(header.end);
+                let end = if end > self.at.byte { end.saturating_sub(1 << 32) } else { end };
+                (end.saturating_sub(length as u64), 0)
+            }
+            None => (self.begins, 0),
+        };
+        Place { at, row, seconds: header.timestamp }
     }
 
     /// Deals with an event whose checksum was looked at and doesn't count to it.
@@ -328,10 +373,10 @@ impl Assembler {
             kind::ROTATE => {
                 let (file, byte) = event::rotate(body).map_err(|Short| self.unreadable(&header))?;
                 self.at = Offset { file: event::file_number(&file), byte };
-                if self.file != file {
+                if *self.file != *file {
                     self.born = 0;
+                    self.file = file.into();
                 }
-                self.file = file;
                 self.heartbeat(draft);
             }
             kind::GTID | kind::ANONYMOUS_GTID if self.by_place() => {
@@ -382,6 +427,7 @@ impl Assembler {
             kind::TRANSACTION_PAYLOAD => {
                 let payload = PayloadHead::parse(body).map_err(|what| self.payload_unreadable(&what))?;
                 self.payload_begins(&payload, body.len(), &header)?;
+                self.out_of = Some((self.begins, 0));
                 let start = body_start + payload.start;
                 return Ok(Outcome::Payload(payload, start));
             }
@@ -453,7 +499,13 @@ impl Assembler {
             return Err(self.definite(header, what));
         }
         let wanted = self.passing.as_ref().is_none_or(|passing| passing.reaches(&mark));
-        let transaction = Arc::new(Transaction { id: text.clone(), xid: None, pos: text, mark, commit_us });
+        let facts = TransactionFacts {
+            file: Some(Arc::clone(&self.file)),
+            server_id: header.server_id,
+            begins: self.at.byte,
+            ..TransactionFacts::default()
+        };
+        let transaction = Arc::new(Transaction { id: text.clone(), xid: None, pos: text, mark, commit_us, facts });
         if self.passing.is_none() {
             draft.begins(&transaction);
         }
@@ -471,6 +523,7 @@ impl Assembler {
             return Err(self.definite(header, "the end of a transaction that never began"));
         };
         self.keep = None;
+        self.out_of = None;
         if self.passing.is_some() {
             return Ok(());
         }
@@ -480,6 +533,16 @@ impl Assembler {
         draft.events.push(Event::Commit(mark, self.at));
         self.versions_reached(draft);
         Ok(())
+    }
+
+    /// The connection that the transaction in progress is of. Rows of it come later.
+    pub(super) fn thread_is(&mut self, thread: u32, draft: &mut Draft) {
+        if let Some(open) = self.open.as_mut().filter(|_| self.describe) {
+            let mut told = Transaction::clone(&open.transaction);
+            told.facts.thread = Some(thread);
+            open.transaction = Arc::new(told);
+            draft.begun_as(&open.transaction);
+        }
     }
 
     /// Between transactions, what was read without an event for us is told all the same: somebody may wait for this point.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rowcast_core::{Batch, Event, Table, Transaction};
+use rowcast_core::{Batch, Ddl, Event, Table, Transaction};
 
 use super::BATCH_BYTES;
 use super::assembler::BATCH_EVENTS;
@@ -43,11 +43,28 @@ impl Draft {
         self.events.push(Event::Statement(text));
     }
 
+    /// A statement that changes no rows.
+    pub(crate) fn ddl(&mut self, it: Ddl) {
+        self.beside += it.sql.len();
+        self.events.push(Event::Ddl(Arc::new(it)));
+    }
+
     /// A transaction begins.
     pub(crate) fn begins(&mut self, transaction: &Arc<Transaction>) {
         self.begin = Some(self.events.len());
         self.savepoints.clear();
         self.events.push(Event::Begin(Arc::clone(transaction)));
+    }
+
+    /// More is known of the transaction in progress, which has no rows yet.
+    pub(crate) fn begun_as(&mut self, transaction: &Arc<Transaction>) {
+        let begun = self.begin.and_then(|index| self.events.get_mut(index));
+        let same = |other: &Transaction| other.mark == transaction.mark;
+        match (begun, &mut self.open) {
+            (Some(Event::Begin(begun)), _) if same(begun) => *begun = Arc::clone(transaction),
+            (_, Some(open)) if same(open) => *open = Arc::clone(transaction),
+            _ => {}
+        }
     }
 
     /// A savepoint of the transaction in progress behind so many rows. Those that are many and long stay bounded by the batch's bytes.

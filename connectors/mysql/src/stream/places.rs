@@ -5,6 +5,8 @@
 //! on it. Between transactions the position moves with everything that is read: a file that holds nothing more for us may be purged.
 //! A file that begins with other than what a position says of it is another log: the stream ends, as a gap.
 
+use std::sync::Arc;
+
 use rowcast_core::{BinlogMark, BinlogPlace, LogPosition, Mark, SourceError};
 
 use super::assembler::{Assembler, Began};
@@ -47,7 +49,7 @@ impl Assembler {
 
     /// How far the log was read.
     fn place_here(&self) -> BinlogPlace {
-        BinlogPlace { file: self.file.as_str().into(), born: self.born, byte: self.at.byte }
+        BinlogPlace { file: Arc::clone(&self.file), born: self.born, byte: self.at.byte }
     }
 
     /// The position's file was begun at this time: it must be the one that the position means.

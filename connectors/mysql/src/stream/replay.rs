@@ -79,6 +79,8 @@ impl Replay {
             include_query: false,
             spill_folder: std::env::temp_dir(),
             spill_limit: 1 << 30,
+            describe: false,
+            ddl: false,
         };
         let room = Room::new(options.spill_folder.clone(), options.spill_limit);
         let position = match flavor {

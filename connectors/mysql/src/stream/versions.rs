@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rowcast_core::{Event, KeptSchema, SourceError, Table, TableFailure, TableName};
+use rowcast_core::{Ddl, Event, KeptSchema, SourceError, Table, TableFailure, TableName};
 
 use super::assembler::Assembler;
 use super::draft::Draft;
@@ -46,7 +46,22 @@ impl Assembler {
         let fits = |catalog: &CatalogTable| columns::fits(map, optional, catalog, &self.charsets);
         let known = self.versions.get(name).map(|known| CatalogTable::clone(&known).with_period(map.columns.len()));
         if let Some(known) = known.filter(|known| fits(known)) {
-            let built = build(Some(&known));
+            let mut known = known;
+            if self.describe && !known.is_described() {
+                // kept by a process that had no use for it
+                let Some((_, answer)) = self.answer.take_if(|(answered, _)| answered == name) else {
+                    return Resolved::Ask;
+                };
+                let same = |found: &Found| found.table.undescribed() == known;
+                let answer = answer.map(|found| Found { table: found.table.with_period(map.columns.len()), ..found });
+                if let Some(found) = answer.filter(same) {
+                    known = found.table.clone();
+                    let from = self.here().to_owned();
+                    let kept = self.versions.learn(name, found, &from);
+                    draft.events.extend(kept.map(|kept| Event::Schema(Arc::new(kept))));
+                }
+            }
+            let built = columns::build(name.clone(), map, optional, Some(&known), &self.charsets);
             self.uses(name, optional);
             return self.resolved(name, built, header);
         }
@@ -152,6 +167,25 @@ impl Assembler {
             self.forget(&name);
             draft.events.push(Event::Schema(Arc::new(KeptSchema { table: name, from, text: None })));
         }
+    }
+
+    /// Tells a statement that changes no rows, if somebody wants to know.
+    pub(super) fn tell_ddl(&self, query: &Query<'_>, header: &Header, draft: &mut Draft) {
+        if !self.tells_ddl || self.passing.is_some() {
+            return;
+        }
+        let db = String::from_utf8_lossy(query.db).into_owned();
+        let fold = |name: String| if self.fold_case { name.to_lowercase() } else { name };
+        let (verb, names) = ddl::tables(query.sql);
+        let table = |(own, table): (Option<String>, String)| TableName {
+            db: fold(own.unwrap_or_else(|| db.clone())).into(),
+            schema: None,
+            table: fold(table).into(),
+        };
+        let tables = names.into_iter().map(table).collect();
+        let sql = String::from_utf8_lossy(query.sql).into_owned();
+        let place = self.row_event(header, 0);
+        draft.ddl(Ddl { sql, db, verb, tables, place });
     }
 
     /// A statement that changes rows and is in the log as such, without its rows: a failure of the table that it is about. What its

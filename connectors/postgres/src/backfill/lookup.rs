@@ -141,7 +141,7 @@ pub(super) async fn look_up(catalog: &mut Catalog, lookup: &Lookup<'_>, target: 
         replica_identity: identity.bytes().next().unwrap_or(b'd'),
         columns: relation_columns,
     };
-    let facts = match relation::needs_catalog(&relation) {
+    let facts = match catalog.describes() || relation::needs_catalog(&relation) {
         true => catalog.facts(&relation).await?,
         false => CatalogFacts::default(),
     };

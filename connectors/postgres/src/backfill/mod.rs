@@ -399,6 +399,7 @@ impl Head {
             snapshot: self.snapshot,
             bound: Offset { file: 0, byte: bound },
             pos: Lsn(bound).to_string(),
+            file: String::new(),
             now_us: self.now_us,
         }
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use postgres_protocol::message::frontend;
 use rowcast_core::backfill::Piece;
-use rowcast_core::{Batch, Change, Event, Image, Op, SourceError, Span, Table};
+use rowcast_core::{Batch, Change, Event, Image, Op, Place, SourceError, Span, Table};
 
 use super::link::Link;
 use super::range::{Range, Tid};
@@ -156,7 +156,8 @@ impl Read {
                     self.bytes += u64::from(span.len);
                     self.last = Some(frame);
                     let after = Some(Image { span, shape: SHAPE_DATA_ROW });
-                    let change = Change { op: Op::Read, table: 0, seq: self.seen, before: None, after };
+                    let change =
+                        Change { op: Op::Read, table: 0, seq: self.seen, place: Place::default(), before: None, after };
                     self.events.push(Event::Change(change));
                 }
                 b'C' => self.finished = true,

@@ -3,6 +3,7 @@
 //! The connection is kept for look-ups while the stream runs, and made anew when it broke. Every query is bounded
 //! by the time-out of the source. Only catalogs are read; nothing locks a user's table.
 
+pub(crate) mod describe;
 pub(crate) mod forms;
 pub(crate) mod health;
 pub(crate) mod leftovers;
@@ -72,6 +73,11 @@ impl Catalog {
     /// Another one for the same server, which connects when it is first used.
     pub(crate) fn reconnecting(&self) -> Self {
         Self::new(&self.options, &self.target)
+    }
+
+    /// Tables are described as schemas need it.
+    pub(crate) fn describes(&self) -> bool {
+        self.options.describe
     }
 
     pub(crate) fn target(&self) -> &Target {
@@ -169,6 +175,9 @@ impl Catalog {
         if relation.replica_identity == b'f' {
             let rows = self.query(DOING, NARROWER, &[&relation.id]).await?;
             facts.narrower = rows.first().is_some_and(|row| row.get(0));
+        }
+        if self.options.describe {
+            facts.description = Some(self.describe(relation).await?);
         }
         let unknown = |column: &&crate::pgoutput::message::RelationColumn| {
             builtin::plan(column.oid, column.typmod).is_none() || builtin::native(column.oid, column.typmod).is_none()

@@ -15,11 +15,12 @@ use std::sync::Arc;
 
 use rowcast_core::event::Message as LogMessage;
 use rowcast_core::{
-    Change, Event, Image, LogPosition, Lsn, Mark, Offset, Op, SourceError, Span, Table, TableFilter, Transaction,
+    Change, Event, Image, LogPosition, Lsn, Mark, Offset, Op, Place, SourceError, Span, Table, TableFilter,
+    Transaction, TransactionFacts,
 };
 
 use super::form::ValueForm;
-use super::in_progress::{InProgress, Room};
+use super::in_progress::{InProgress, Origin, Room};
 use super::message::{self, Committed, Message, OfStream, Old, Relation, Tuple};
 use super::relation::{self, CatalogFacts};
 use super::replay::Replay;
@@ -73,6 +74,10 @@ pub(crate) struct Setup<'a> {
     pub(crate) sends_from: Option<u64>,
     /// What may be confirmed is bounded here.
     pub(crate) shared: Arc<Shared>,
+    /// Where the last commit before `start` ended, if there was one.
+    pub(crate) before: Option<Lsn>,
+    /// Transactions say where they were replicated from.
+    pub(crate) describe: bool,
 }
 
 /// No transaction's id: holds what comes before the stream's start.
@@ -119,6 +124,9 @@ pub(crate) struct Assembler {
     type_names: HashMap<u32, String>,
     transaction: Option<Arc<Transaction>>,
     seq: u64,
+    /// Where the last commit ended.
+    before: Option<Lsn>,
+    describe: bool,
     /// Everything before it was given out or is collected.
     position: u64,
     /// Transactions that were committed before it are passed over.
@@ -158,6 +166,8 @@ impl Assembler {
             type_names: HashMap::new(),
             transaction: None,
             seq: 0,
+            before: setup.before,
+            describe: setup.describe,
             position: setup.start,
             start: setup.start,
             catches_up: setup.sends_from.is_some(),
@@ -214,10 +224,10 @@ impl Assembler {
         std::mem::replace(&mut self.collected, next)
     }
 
-    /// Takes in one message, which lies at `offset` of the batch's bytes.
-    pub(crate) fn message(&mut self, payload: &[u8], offset: usize) -> Result<Step, SourceError> {
+    /// Takes in one message, which lies at `offset` of the batch's bytes and is of a record at this LSN.
+    pub(crate) fn message(&mut self, payload: &[u8], (offset, lsn): (usize, u64)) -> Result<Step, SourceError> {
         if let Some(streamed) = self.in_progress.receives()
-            && self.keep(payload, streamed)?
+            && self.keep(payload, streamed, lsn)?
         {
             return Ok(Step::Done);
         }
@@ -235,17 +245,17 @@ impl Assembler {
                 self.arrivals += 1;
                 return self.relation(relation, self.arrivals);
             }
-            message => self.take_in(message, offset)?,
+            message => self.take_in(message, (offset, lsn))?,
         }
         Ok(Step::Done)
     }
 
     /// A message of a row, a type or a transaction.
-    fn take_in(&mut self, message: Message<'_>, offset: usize) -> Result<(), SourceError> {
+    fn take_in(&mut self, message: Message<'_>, at: (usize, u64)) -> Result<(), SourceError> {
         match message {
-            Message::Insert { relation, new } => self.row(relation, Op::Insert, None, Some(new), offset),
-            Message::Update { relation, old, new } => self.row(relation, Op::Update, old, Some(new), offset),
-            Message::Delete { relation, old } => self.row(relation, Op::Delete, Some(old), None, offset),
+            Message::Insert { relation, new } => self.row(relation, Op::Insert, None, Some(new), at),
+            Message::Update { relation, old, new } => self.row(relation, Op::Update, old, Some(new), at),
+            Message::Delete { relation, old } => self.row(relation, Op::Delete, Some(old), None, at),
             Message::Begin { final_lsn, commit_us, xid } => {
                 self.passing = final_lsn < self.start;
                 self.reached(final_lsn);
@@ -253,7 +263,7 @@ impl Assembler {
             }
             Message::Commit { end_lsn } => self.commit(end_lsn),
             Message::Truncate { relations } => {
-                relations.into_iter().try_for_each(|relation| self.row(relation, Op::Truncate, None, None, offset))
+                relations.into_iter().try_for_each(|relation| self.row(relation, Op::Truncate, None, None, at))
             }
             Message::Type { oid, schema, name } => {
                 let full = if schema.is_empty() { name.to_owned() } else { format!("{schema}.{name}") };
@@ -261,15 +271,18 @@ impl Assembler {
                 Ok(())
             }
             Message::Logical { transactional, lsn, prefix, content, name } => {
-                self.logical((transactional, lsn), name, (prefix, content), offset)
+                self.logical((transactional, lsn), name, (prefix, content), at.0)
             }
-            Message::Origin => Ok(()),
+            Message::Origin { lsn, name } => {
+                self.origin((Arc::from(name), Some(Lsn(lsn)).filter(|lsn| lsn.0 != 0)));
+                Ok(())
+            }
             _ => Err(broken("a message that a transaction can't hold")),
         }
     }
 
     /// Keeps a message of the transaction in progress; false if it is none, or not only its own.
-    fn keep(&mut self, payload: &[u8], streamed: bool) -> Result<bool, SourceError> {
+    fn keep(&mut self, payload: &[u8], streamed: bool, lsn: u64) -> Result<bool, SourceError> {
         let wrong = |error: message::MessageError| broken(error.to_string());
         let message = if streamed {
             message::of_stream(payload).map_err(wrong)?
@@ -283,12 +296,14 @@ impl Assembler {
             }
         };
         let Some(message) = message else { return Ok(false) };
+        let mut number = lsn;
         if message.kind == b'R' {
             self.arrivals += 1;
+            number = self.arrivals;
         }
         // relations and types of a prepared transaction are sent for all: whoever comes next has them, whatever becomes of it
         let all = !streamed && matches!(message.kind, b'R' | b'Y');
-        self.in_progress.push(message, self.arrivals).map_err(|failure| self.in_progress.explain(failure))?;
+        self.in_progress.push(message, number).map_err(|failure| self.in_progress.explain(failure))?;
         Ok(!all)
     }
 
@@ -340,18 +355,22 @@ impl Assembler {
     }
 
     /// The replay of a committed transaction begins. One that was published before is only read for its relations.
-    pub(crate) fn replay_begins(&mut self, committed: Committed) -> Result<(), SourceError> {
+    pub(crate) fn replay_begins(&mut self, committed: Committed, origin: Option<Origin>) -> Result<(), SourceError> {
         self.passing = self.is_passed(committed);
         self.begin(committed.commit_lsn, committed.commit_us, Some(committed.xid))?;
+        if let Some(origin) = origin {
+            self.origin(origin);
+        }
         self.replaying = Some(HashMap::new());
         Ok(())
     }
 
-    /// Takes in a message of the transaction that is being replayed, which lies at `offset` of the batch's bytes.
-    pub(crate) fn replayed(&mut self, payload: &[u8], offset: usize, arrival: u64) -> Result<Step, SourceError> {
+    /// Takes in a message of the transaction that is being replayed, which lies at `offset` of the batch's bytes. Its number is that of its
+    /// arrival, if it is a relation, else its LSN.
+    pub(crate) fn replayed(&mut self, payload: &[u8], offset: usize, number: u64) -> Result<Step, SourceError> {
         match message::parse(payload).map_err(|error| broken(error.to_string()))? {
-            Message::Relation(relation) => self.relation(relation, arrival),
-            message => self.take_in(message, offset).map(|()| Step::Done),
+            Message::Relation(relation) => self.relation(relation, number),
+            message => self.take_in(message, (offset, number)).map(|()| Step::Done),
         }
     }
 
@@ -373,7 +392,8 @@ impl Assembler {
         }
         let at = Lsn(at);
         let id = xid.map_or_else(String::new, |xid| xid.to_string());
-        let transaction = Arc::new(Transaction { id, xid, pos: at.to_string(), mark: Mark::Lsn(at), commit_us });
+        let facts = TransactionFacts { before: self.before, ..TransactionFacts::default() };
+        let transaction = Arc::new(Transaction { id, xid, pos: at.to_string(), mark: Mark::Lsn(at), commit_us, facts });
         if !self.passing {
             self.collected.events.push(Event::Begin(Arc::clone(&transaction)));
         }
@@ -382,10 +402,30 @@ impl Assembler {
         Ok(())
     }
 
+    /// Where the transaction in progress, or the one that is being received, was replicated from: it is told before its rows.
+    fn origin(&mut self, origin: Origin) {
+        if !self.describe {
+            return;
+        }
+        let Some(transaction) = &mut self.transaction else { return self.in_progress.origin(origin) };
+        let (name, lsn) = origin;
+        let mut told = Transaction::clone(transaction);
+        (told.facts.origin, told.facts.origin_lsn) = (Some(name), lsn);
+        let told = Arc::new(told);
+        // its beginning is in this batch, or in one that has gone out without rows of it
+        match self.collected.events.last_mut() {
+            Some(Event::Begin(begun)) => *begun = Arc::clone(&told),
+            _ if self.collected.open.is_some() => self.collected.open = Some(Arc::clone(&told)),
+            _ => {}
+        }
+        *transaction = told;
+    }
+
     fn commit(&mut self, end: u64) -> Result<(), SourceError> {
         if self.transaction.take().is_none() {
             return Err(broken("a commit without a transaction"));
         }
+        self.before = Some(Lsn(end));
         if std::mem::take(&mut self.passing) {
             return Ok(());
         }
@@ -394,7 +434,14 @@ impl Assembler {
         Ok(())
     }
 
-    fn row(&mut self, id: u32, op: Op, old: Option<Old>, new: Option<Tuple>, offset: usize) -> Result<(), SourceError> {
+    fn row(
+        &mut self,
+        id: u32,
+        op: Op,
+        old: Option<Old>,
+        new: Option<Tuple>,
+        (offset, lsn): (usize, u64),
+    ) -> Result<(), SourceError> {
         if self.transaction.is_none() {
             return Err(broken("a row outside of a transaction"));
         }
@@ -427,7 +474,8 @@ impl Assembler {
             Some(tuple) => Some(Image { span: span(tuple, offset)?, shape: SHAPE_FULL }),
             None => None,
         };
-        let change = Change { op, table: known.indexed.1, seq: self.seq, before, after };
+        let place = Place { at: lsn, ..Place::default() };
+        let change = Change { op, table: known.indexed.1, seq: self.seq, place, before, after };
         self.collected.events.push(Event::Change(change));
         Ok(())
     }
@@ -455,7 +503,12 @@ impl Assembler {
             // counted all the same: the ordinals of the rows behind it must not depend on what is wanted
             self.seq += 1;
             if wanted && !self.passing {
-                self.collected.events.push(Event::Message(LogMessage { seq: self.seq, prefix, content }));
+                self.collected.events.push(Event::Message(LogMessage {
+                    seq: self.seq,
+                    lsn: Lsn(lsn),
+                    prefix,
+                    content,
+                }));
             }
             return Ok(());
         }
@@ -465,7 +518,7 @@ impl Assembler {
         }
         // the server says no time for it
         self.begin(lsn.saturating_sub(1), 0, None)?;
-        self.collected.events.push(Event::Message(LogMessage { seq: 1, prefix, content }));
+        self.collected.events.push(Event::Message(LogMessage { seq: 1, lsn: Lsn(lsn), prefix, content }));
         self.commit(lsn)
     }
 
@@ -476,7 +529,7 @@ impl Assembler {
             self.current_relations().insert(relation.id, known);
             return Ok(Step::Done);
         }
-        if relation::needs_catalog(&relation) {
+        if self.describe || relation::needs_catalog(&relation) {
             return Ok(Step::NeedsCatalog(relation));
         }
         self.define(&relation, &CatalogFacts::default())?;

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A file has no name, so that nothing is left behind by a crash: the server sends such a transaction again. What is kept is
-//! what the server sent, one record a message: length and transaction (4 bytes each), then the message. Rows of aborted
+//! what the server sent, one record a message: length and transaction (4 bytes each), a number (of relations when they came, of others their LSN), then the message. Rows of aborted
 //! sub-transactions are left out by the replay; relations and types aren't, since the server sends each once, in whichever
 //! sub-transaction needs it first.
 //!
@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rowcast_core::SourceError;
+use rowcast_core::{Lsn, SourceError};
 
 use super::message::OfStream;
 use super::replay::Replay;
@@ -37,6 +37,11 @@ const WRITE: usize = 256 << 10;
 const MOST_ABORTED: usize = 4 << 20;
 /// Length and transaction.
 pub(crate) const HEAD: usize = 8;
+/// The message's number.
+pub(crate) const NUMBER: usize = 8;
+
+/// A replication origin: its name, and the commit there as far as it is known.
+pub(crate) type Origin = (Arc<str>, Option<Lsn>);
 
 /// Where transactions in progress are kept, and how much of them.
 #[derive(Debug, Clone)]
@@ -58,6 +63,8 @@ struct Kept {
     message: bool,
     /// It came as a whole, at its PREPARE.
     whole: bool,
+    /// Where it was replicated from.
+    origin: Option<Origin>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -125,7 +132,7 @@ impl InProgress {
             let file = std::fs::create_dir_all(&self.room.folder)
                 .and_then(|()| tempfile::tempfile_in(&self.room.folder))
                 .map_err(|error| self.no_room(&error))?;
-            let kept = Kept { file, written: 0, aborted: Vec::new(), message: false, whole: !streamed };
+            let kept = Kept { file, written: 0, aborted: Vec::new(), message: false, whole: !streamed, origin: None };
             self.transactions.insert(xid, kept);
         } else if !self.transactions.contains_key(&xid) {
             return Err("a transaction in progress goes on that never began".into());
@@ -145,14 +152,18 @@ impl InProgress {
         Ok(())
     }
 
-    /// A message of the transaction that is being received. A relation's is given the number of its arrival.
-    pub(crate) fn push(&mut self, message: OfStream<'_>, arrival: u64) -> Result<(), Failure> {
+    /// A message of the transaction that is being received, with its number: of a relation that of its arrival, of others their LSN.
+    pub(crate) fn push(&mut self, message: OfStream<'_>, number: u64) -> Result<(), Failure> {
         let Some(current) = self.current else { return Err("a row outside of a transaction".into()) };
-        let number = arrival.to_be_bytes();
-        let number: &[u8] = if message.kind == b'R' { &number } else { &[] };
-        let length = u32::try_from(1 + number.len() + message.rest.len());
+        let length = u32::try_from(NUMBER + 1 + message.rest.len());
         let length = length.map_err(|_| Failure::Wrong("a message of more than 4 GiB"))?;
-        for part in [&length.to_be_bytes()[..], &message.xid.to_be_bytes(), &[message.kind], number, message.rest] {
+        for part in [
+            &length.to_be_bytes()[..],
+            &message.xid.to_be_bytes(),
+            &number.to_be_bytes(),
+            &[message.kind],
+            message.rest,
+        ] {
             self.buffer.extend_from_slice(part);
         }
         if message.kind == b'M'
@@ -161,6 +172,13 @@ impl InProgress {
             kept.message = true;
         }
         if self.buffer.len() >= WRITE { self.write() } else { Ok(()) }
+    }
+
+    /// Where the transaction that is being received was replicated from.
+    pub(crate) fn origin(&mut self, origin: Origin) {
+        if let Some(kept) = self.current.and_then(|current| self.transactions.get_mut(&current.xid)) {
+            kept.origin = Some(origin);
+        }
     }
 
     fn write(&mut self) -> Result<(), Failure> {
@@ -220,7 +238,7 @@ impl InProgress {
         }
         let Some(kept) = self.transactions.remove(&xid) else { return Ok(None) };
         self.total = self.total.saturating_sub(kept.written);
-        Ok(Some(Replay::new(kept.file, kept.written, kept.aborted)))
+        Ok(Some(Replay::new(kept.file, kept.written, kept.aborted).of(kept.origin)))
     }
 }
 

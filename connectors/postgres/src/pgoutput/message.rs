@@ -67,7 +67,11 @@ pub(crate) enum Message<'a> {
     Commit {
         end_lsn: u64,
     },
-    Origin,
+    /// The replication origin of the transaction in progress, and its commit there; 0 of one that is streamed before its commit.
+    Origin {
+        lsn: u64,
+        name: &'a str,
+    },
     Relation(Relation),
     /// The name of a type that isn't built in; of a domain's base type for a domain (`logicalrep_write_typ`).
     Type {
@@ -170,7 +174,7 @@ pub(crate) fn parse(payload: &[u8]) -> Result<Message<'_>, MessageError> {
         b'Y' => ("Type", type_name(&mut wire)),
         b'T' => ("Truncate", truncate(&mut wire)),
         b'M' => ("Message", logical(&mut wire)),
-        b'O' => ("Origin", Some(Message::Origin)),
+        b'O' => ("Origin", origin(&mut wire)),
         b'S' => ("Stream Start", stream_start(&mut wire)),
         b'E' => ("Stream Stop", Some(Message::StreamStop)),
         b'c' => ("Stream Commit", stream_commit(&mut wire)),
@@ -195,6 +199,10 @@ fn commit<'a>(wire: &mut Wire<'a>) -> Option<Message<'a>> {
     let _flags = wire.u8()?;
     let _commit_lsn = wire.u64()?;
     Some(Message::Commit { end_lsn: wire.u64()? })
+}
+
+fn origin<'a>(wire: &mut Wire<'a>) -> Option<Message<'a>> {
+    Some(Message::Origin { lsn: wire.u64()?, name: wire.string()? })
 }
 
 fn stream_start<'a>(wire: &mut Wire<'a>) -> Option<Message<'a>> {

@@ -8,7 +8,7 @@
 //! What it can't say of the past: with `full` and `nothing` the key is the catalog's, of now. Changes that are decoded after the key
 //! of such a table was altered have the new one.
 //!
-//! Nullability isn't in the message, so it stays unknown.
+//! Nullability isn't in the message, so it stays unknown, unless the table is described ([`crate::catalog::describe`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use rowcast_core::{Column, Table, TableName};
 
 use super::message::Relation;
+use crate::catalog::describe::Description;
 use crate::types::row::{ColumnPlan, RowPlan};
 use crate::types::{CatalogType, builtin, resolve};
 
@@ -36,6 +37,8 @@ pub(crate) struct CatalogFacts {
     /// The table's identity is `full`, that of one of its partitions isn't: the server sends its old rows with NULL for each column
     /// that wasn't logged.
     pub(crate) narrower: bool,
+    /// What schemas say besides, if it is wanted.
+    pub(crate) description: Option<Description>,
 }
 
 /// Whether the message alone doesn't say everything.
@@ -165,12 +168,18 @@ pub(crate) fn table(
             .or_else(|| facts.names.get(&(column.oid, column.typmod)).cloned())
             .or_else(|| reported.get(&column.oid).cloned())
             .unwrap_or_else(|| format!("oid:{}", column.oid));
-        columns.push(Column { name: column.name.clone(), ty, native, nullable: None });
+        let described = facts.description.as_ref().map(|description| description.column(column));
+        let (facts, nullable) = described.map_or((None, None), |(facts, null)| (Some(Box::new(facts)), Some(null)));
+        columns.push(Column { name: column.name.clone(), ty, native, nullable, facts });
         plans.push(if before_17 { plan.before_17() } else { plan });
     }
     let plans = plans.into_iter().zip(identity(relation, facts));
     let plans = plans.map(|(plan, identity)| ColumnPlan { plan, identity }).collect();
-    Arc::new(Table::new(name, columns, key(relation, facts), Box::new(RowPlan(plans))))
+    let table = Table::new(name, columns, key(relation, facts), Box::new(RowPlan(plans)));
+    Arc::new(match &facts.description {
+        Some(description) => table.described(description.table(relation)),
+        None => table,
+    })
 }
 
 #[cfg(test)]

@@ -8,17 +8,17 @@ use std::os::unix::fs::FileExt;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::in_progress::HEAD;
+use super::in_progress::{HEAD, NUMBER, Origin};
 use crate::replication::reader::BATCH_BYTES;
 
 /// A record in the buffer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record {
-    /// Where its message begins. That of a relation begins behind its kind and the number of its arrival, with its kind again.
+    /// Where its message begins: behind length, transaction and number.
     pub(crate) start: usize,
     end: usize,
-    /// When the server sent it, for a relation.
-    pub(crate) arrival: u64,
+    /// Of a relation when the server sent it, of others their LSN.
+    pub(crate) number: u64,
 }
 
 /// The replay.
@@ -31,6 +31,8 @@ pub(crate) struct Replay {
     aborted: Vec<u32>,
     buf: BytesMut,
     walked: usize,
+    /// Where the transaction was replicated from.
+    pub(crate) origin: Option<Origin>,
 }
 
 fn damaged() -> io::Error {
@@ -47,7 +49,12 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
 impl Replay {
     pub(crate) fn new(file: File, length: u64, mut aborted: Vec<u32>) -> Self {
         aborted.sort_unstable();
-        Self { file, at: 0, end: length, aborted, buf: BytesMut::new(), walked: 0 }
+        Self { file, at: 0, end: length, aborted, buf: BytesMut::new(), walked: 0, origin: None }
+    }
+
+    /// One of a transaction that was replicated from here.
+    pub(crate) fn of(self, origin: Option<Origin>) -> Self {
+        Self { origin, ..self }
     }
 
     /// Bytes of the records that were walked.
@@ -78,22 +85,16 @@ impl Replay {
                 continue;
             }
             let end = self.walked + total;
-            let kind = rest.get(HEAD).copied().ok_or_else(damaged)?;
+            let kind = rest.get(HEAD + NUMBER..total).and_then(<[u8]>::first).copied().ok_or_else(damaged)?;
             let rolled_back = self.aborted.binary_search(&sub).is_ok();
             if rolled_back && !matches!(kind, b'R' | b'Y') {
                 self.walked = end;
                 continue;
             }
-            let mut start = self.walked + HEAD;
-            let mut arrival = 0;
-            if kind == b'R' {
-                let of = |at: usize| number(rest, HEAD + 1 + at).map(u64::from).ok_or_else(damaged);
-                arrival = of(0)? << 32 | of(4)?;
-                // the kind in front of the message, in the last byte of the number
-                start += 8;
-                *self.buf.get_mut(start).ok_or_else(damaged)? = b'R';
-            }
-            return Ok(Some(Record { start, end, arrival }));
+            let of = |at: usize| number(rest, HEAD + at).map(u64::from).ok_or_else(damaged);
+            let number = of(0)? << 32 | of(4)?;
+            let start = self.walked + HEAD + NUMBER;
+            return Ok(Some(Record { start, end, number }));
         }
     }
 
@@ -149,7 +150,8 @@ mod tests {
     }
 
     fn record(sub: u32, message: &[u8]) -> Vec<u8> {
-        [&(message.len() as u32).to_be_bytes()[..], &sub.to_be_bytes(), message].concat()
+        let length = (NUMBER + message.len()) as u32;
+        [&length.to_be_bytes()[..], &sub.to_be_bytes(), &0x102_u64.to_be_bytes(), message].concat()
     }
 
     #[test]
@@ -175,15 +177,21 @@ mod tests {
 
     #[test]
     fn a_relation_says_when_it_arrived_and_reads_as_it_was_sent() {
-        let bytes = record(9, b"R\0\0\0\0\0\0\x01\x02rest");
+        let bytes = record(9, b"Rrest");
         let mut replay = Replay::new(file(&bytes), bytes.len() as u64, vec![9]);
         let found = replay.record().unwrap().unwrap();
-        assert_eq!((replay.message(found), found.arrival), (&b"Rrest"[..], 0x102));
+        assert_eq!((replay.message(found), found.number), (&b"Rrest"[..], 0x102));
     }
 
     #[test]
     fn a_damaged_file_is_an_error_and_allocates_nothing() {
-        for bytes in [&b"\0\0"[..], b"\xff\xff\xff\xff\0\0\0\x01I", b"\0\0\0\0\0\0\0\x01", b"\0\0\0\x02\0\0\0\x01R\0"] {
+        for bytes in [
+            &b"\0\0"[..],
+            b"\xff\xff\xff\xff\0\0\0\x01I",
+            b"\0\0\0\0\0\0\0\x01",
+            b"\0\0\0\x02\0\0\0\x01R\0",
+            b"\0\0\0\x08\0\0\0\x0112345678",
+        ] {
             assert!(Replay::new(file(bytes), bytes.len() as u64, Vec::new()).record().is_err(), "{bytes:?}");
         }
         // shorter than it was

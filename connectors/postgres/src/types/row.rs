@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 
-use rowcast_core::{Bump, DecodeError, Image, RowDecoder, Value};
+use rowcast_core::{Bump, DecodeError, Image, RowDecoder, Type, Value};
 
 use super::{Plan, binary, scalar};
 use crate::replication::connection::literal;
@@ -142,6 +142,10 @@ impl RowDecoder for RowPlan {
             row.push(value);
         }
         Ok(())
+    }
+
+    fn text_value<'a>(&'a self, column: usize, _: &Type, text: &'a str, arena: &'a Bump) -> Option<Value<'a>> {
+        scalar::value(&self.0.get(column)?.plan, text.as_bytes(), arena).ok()
     }
 
     /// Strings without a type, which the server takes for the type of the column that they are compared to. The text of

@@ -23,6 +23,7 @@ fn column(ty: Type, charset: Option<&str>, special: Special) -> CatalogColumn {
         },
         special,
         ty,
+        facts: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rowcast_core::{Change, Event, Image, Op, SourceError, Span, Table, TableFailure, TableName};
+use rowcast_core::{Change, Event, Image, Op, Place, SourceError, Span, Table, TableFailure, TableName};
 
 use super::super::draft::Draft;
 use super::super::versions::Resolved;
@@ -33,7 +33,10 @@ pub(crate) struct RowsCursor {
     present_after_at: u32,
     /// Second images have differences of documents; they can't be read without the first ones.
     partial: bool,
-    place: u32,
+    /// Where the event ends.
+    ends: u32,
+    /// Where the next row stands.
+    place: Place,
 }
 
 /// A table map that was met.
@@ -166,7 +169,8 @@ impl Assembler {
             present_after: known.walker.present(body.get(head.present_after..).unwrap_or(&[])),
             present_after_at: offset(head.present_after)?,
             partial: head.partial,
-            place: header.end,
+            ends: header.end,
+            place: self.row_event(header, event::HEADER + body.len()),
         }))
     }
 
@@ -180,7 +184,7 @@ impl Assembler {
         let damaged = |place: &Where, file: &str| {
             place.definite(format_args!(
                 "rows that don't fit their table map, in {file} in the event ending at offset {}",
-                cursor.place
+                cursor.ends
             ))
         };
         let (Some(known), Some(open)) = (self.known.get(&cursor.table_id), &mut self.open) else {
@@ -199,7 +203,7 @@ impl Assembler {
         };
         while cursor.next < cursor.end {
             if draft.is_full() {
-                return Ok(Some(cursor));
+                break;
             }
             let first = image(cursor.next, &cursor.present, cursor.present_at)
                 .map_err(|Short| damaged(&self.place, &self.file))?;
@@ -230,9 +234,14 @@ impl Assembler {
             cursor.next = next;
             open.rows += 1;
             if let Some(table) = table {
-                draft.events.push(Event::Change(Change { op: cursor.op, table, seq: open.rows, before, after }));
+                let (op, seq, place) = (cursor.op, open.rows, cursor.place);
+                draft.events.push(Event::Change(Change { op, table, seq, place, before, after }));
             }
+            cursor.place.row = cursor.place.row.wrapping_add(1);
         }
-        Ok(None)
+        if let Some((_, rows)) = &mut self.out_of {
+            *rows = cursor.place.row;
+        }
+        Ok((cursor.next < cursor.end).then_some(cursor))
     }
 }

@@ -33,7 +33,9 @@ impl Assembler {
         match statement {
             Statement::Begin => {
                 open.began = true;
-                if open.may_roll_back && !passing {
+                let may_roll_back = open.may_roll_back;
+                self.thread_is(query.thread, draft);
+                if may_roll_back && !passing {
                     self.keeps();
                 }
             }
@@ -105,7 +107,7 @@ impl Assembler {
             }
             Statement::Truncate { db, table } => {
                 let db = db.unwrap_or_else(|| String::from_utf8_lossy(query.db).into_owned());
-                if let Some(name) = self.truncate(db, table, draft) {
+                if let Some(name) = self.truncate(db, table, header, draft) {
                     return Ok(Outcome::Need(name));
                 }
                 self.end_of_ddl(header, draft)?;
@@ -115,6 +117,7 @@ impl Assembler {
             }
             Statement::Other => {
                 self.ddl(&query, header, draft);
+                self.tell_ddl(&query, header, draft);
                 self.end_of_ddl(header, draft)?;
             }
         }
@@ -254,7 +257,12 @@ impl Assembler {
         };
         draft.events.push(Event::Settled(name.into()));
         match kept {
-            Some(keep) => Ok(self.replay(keep, header)),
+            Some(keep) => {
+                // its rows stand elsewhere, maybe in another file
+                let here = self.row_event(header, 0).at;
+                self.out_of.get_or_insert((here, 0));
+                Ok(self.replay(keep, header))
+            }
             None => self.commit(header, draft).map(|()| Outcome::Done),
         }
     }
@@ -265,7 +273,7 @@ impl Assembler {
     }
 
     /// Emits the truncation; or the name of a table that must be looked up first.
-    fn truncate(&mut self, db: String, table: String, draft: &mut Draft) -> Option<TableName> {
+    fn truncate(&mut self, db: String, table: String, header: &Header, draft: &mut Draft) -> Option<TableName> {
         let fold = |name: String| if self.fold_case { name.to_lowercase() } else { name };
         let (db, table) = (fold(db), fold(table));
         let captured = checks::captures(&self.filter, &db, &table);
@@ -280,6 +288,7 @@ impl Assembler {
                 Some((_, Some(found))) => Some(Arc::new(found.table.into_table(name))),
             },
         };
+        let place = self.row_event(header, 0);
         let open = self.open.as_mut()?;
         open.rows += 1;
         if let Some(version) = version {
@@ -288,6 +297,7 @@ impl Assembler {
                 op: Op::Truncate,
                 table,
                 seq: open.rows,
+                place,
                 before: None,
                 after: None,
             }));

@@ -171,6 +171,30 @@ fn every_type_of_a_real_server_decodes_from_the_binlog_alone() {
 }
 
 #[test]
+fn transactions_tell_their_connection_and_statements_are_told_if_asked() {
+    let told = |flavor, file: &[u8], asked| {
+        let draft = run(&mut assembler(flavor).telling(asked, asked), file, &events(file)).unwrap();
+        let with = |found: &mut (Vec<Option<u32>>, Vec<Arc<rowcast_core::Ddl>>), event: &Event| match event {
+            Event::Begin(transaction) => found.0.push(transaction.facts.thread),
+            Event::Ddl(it) => found.1.push(Arc::clone(it)),
+            _ => {}
+        };
+        let mut found = (Vec::new(), Vec::new());
+        draft.events.iter().for_each(|event| with(&mut found, event));
+        found
+    };
+    let (threads, ddl) = told(Flavor::Mysql, MYSQL, true);
+    assert!(threads.iter().flatten().count() >= 2 && threads.iter().any(Option::is_none), "{threads:?}");
+    let create = ddl.iter().find(|it| it.verb == rowcast_core::DdlVerb::CreateTable).unwrap();
+    assert_eq!(create.tables.iter().map(ToString::to_string).collect::<Vec<_>>(), ["ty.a"], "{create:?}");
+    assert!(create.sql.to_lowercase().starts_with("create table") && create.place.at > 0);
+    let (threads, ddl) = told(Flavor::Mysql, MYSQL, false);
+    assert!(threads.iter().all(Option::is_none) && ddl.is_empty());
+    let (threads, ddl) = told(Flavor::MariaDb, MARIADB, true);
+    assert!(threads.iter().all(Option::is_none) && !ddl.is_empty());
+}
+
+#[test]
 fn a_flipped_bit_is_a_transient_error_or_of_no_matter() {
     let at = events(MYSQL);
     let mut random = StdRng::seed_from_u64(1);

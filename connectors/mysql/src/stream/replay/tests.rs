@@ -138,6 +138,51 @@ fn the_events_are_those_that_were_reviewed() {
     assert!(others.is_empty(), "{}", others.join("\n"));
 }
 
+/// Where rows stand: in the row event at that place, of the compressed transaction, or of the statement that brought them; no two at the
+/// same, and in order.
+#[test]
+fn rows_stand_where_their_events_begin() {
+    use crate::binlog::event::kind;
+    for file in recorded() {
+        let starts: Vec<u64> = file.places().iter().map(|(start, _)| *start as u64).collect();
+        let kind_at = |at: u64| file.bytes[usize::try_from(at).unwrap() + 4];
+        let tables = TableFilter::parse(&["*.*"]).unwrap();
+        let mut replay = Replay::new(file.flavor, tables, file.charsets.clone(), file.bytes.clone()).unwrap();
+        let (mut last, mut rows) = (None, 0);
+        while let Ok(Some(batch)) = replay.next_batch() {
+            let begun = batch.events.iter().filter_map(|event| match event {
+                Event::Begin(transaction) => Some(transaction),
+                _ => None,
+            });
+            for transaction in begun.chain(&batch.open) {
+                let facts = &transaction.facts;
+                assert!(starts.contains(&facts.begins) && facts.server_id > 0, "{} {transaction:?}", file.name);
+            }
+            for event in &batch.events {
+                let Event::Change(change) = event else { continue };
+                let (what, place) = (format!("{} {change:?}", file.name), change.place);
+                assert!(starts.contains(&place.at) && place.seconds > 1_600_000_000, "{what}");
+                let kind = kind_at(place.at);
+                let of_rows = kind::is_of_rows(kind) && kind != kind::TABLE_MAP;
+                let fits = match change.op {
+                    rowcast_core::Op::Truncate => matches!(kind, kind::QUERY | kind::MARIA_QUERY_COMPRESSED),
+                    // an XA COMMIT is a statement
+                    _ => {
+                        of_rows || kind::is_compressed(kind) || matches!(kind, kind::TRANSACTION_PAYLOAD | kind::QUERY)
+                    }
+                };
+                assert!(fits, "kind {kind}: {what}");
+                let place = (place.at, place.row);
+                assert!(last.is_none_or(|last| last < place), "{last:?}: {what}");
+                assert!(place.1 == 0 || last.is_some_and(|(at, row)| (at, row + 1) == place), "{last:?}: {what}");
+                last = Some(place);
+                rows += 1;
+            }
+        }
+        assert!(rows > 0, "{}", file.name);
+    }
+}
+
 fn random() -> StdRng {
     let seed =
         std::env::var("ROWCAST_DAMAGE_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(rand::random);

@@ -16,6 +16,8 @@ fn set_up(sends_from: Option<u64>) -> Assembler {
         start: 50,
         sends_from,
         shared: Arc::default(),
+        before: None,
+        describe: false,
     })
 }
 
@@ -40,7 +42,7 @@ fn insert(id: u32) -> Vec<u8> {
 
 fn feed(assembler: &mut Assembler, messages: &[Vec<u8>]) {
     for message in messages {
-        assert!(matches!(assembler.message(message, 0).unwrap(), Step::Done));
+        assert!(matches!(assembler.message(message, (0, 0)).unwrap(), Step::Done));
     }
 }
 
@@ -101,11 +103,20 @@ fn streamed(name: &str) -> Vec<Vec<u8>> {
 
 /// Commits transaction 7, and replays it.
 fn streamed_commit(it: &mut Assembler, at: u64) {
-    let ended = [&b"c"[..], &7_u32.to_be_bytes(), &[0], &at.to_be_bytes(), &(at + 8).to_be_bytes(), &[0; 8]].concat();
-    let Step::Replay(committed, mut replay) = it.message(&ended, 0).unwrap() else { panic!("no replay") };
-    it.replay_begins(committed).unwrap();
+    let Step::Replay(committed, mut replay) = it.message(&stream_commit(at), (0, 0)).unwrap() else {
+        panic!("no replay")
+    };
+    it.replay_begins(committed, replay.origin.take()).unwrap();
+    replay_rest(it, committed, *replay);
+}
+
+fn stream_commit(at: u64) -> Vec<u8> {
+    [&b"c"[..], &7_u32.to_be_bytes(), &[0], &at.to_be_bytes(), &(at + 8).to_be_bytes(), &[0; 8]].concat()
+}
+
+fn replay_rest(it: &mut Assembler, committed: Committed, mut replay: Replay) {
     while let Some(record) = replay.record().unwrap() {
-        it.replayed(replay.message(record), record.start, record.arrival).unwrap();
+        it.replayed(replay.message(record), record.start, record.number).unwrap();
         replay.advance(record);
     }
     it.replay_ends(committed).unwrap();
@@ -176,11 +187,89 @@ fn a_relation_that_is_sent_again_unchanged_keeps_its_version() {
 
 #[test]
 fn rows_without_relation_or_transaction_are_errors() {
-    assert!(assembler().message(&insert(1), 0).is_err());
+    assert!(assembler().message(&insert(1), (0, 0)).is_err());
     let mut it = assembler();
     feed(&mut it, &[begin(100)]);
-    assert!(it.message(&insert(1), 0).is_err());
-    assert!(it.message(&begin(200), 0).is_err());
-    assert!(assembler().message(&commit(1), 0).is_err());
-    assert!(assembler().message(&message(true, 1), 0).is_err());
+    assert!(it.message(&insert(1), (0, 0)).is_err());
+    assert!(it.message(&begin(200), (0, 0)).is_err());
+    assert!(assembler().message(&commit(1), (0, 0)).is_err());
+    assert!(assembler().message(&message(true, 1), (0, 0)).is_err());
+}
+
+/// The changes' places and the transactions' facts.
+fn told(collected: &Collected) -> (Vec<u64>, Vec<TransactionFacts>) {
+    let (mut places, mut facts) = (Vec::new(), Vec::new());
+    facts.extend(collected.open.iter().map(|open| open.facts.clone()));
+    for event in &collected.events {
+        match event {
+            Event::Change(change) => places.push(change.place.at),
+            Event::Begin(transaction) => facts.push(transaction.facts.clone()),
+            _ => {}
+        }
+    }
+    (places, facts)
+}
+
+fn origin(lsn: u64) -> Vec<u8> {
+    [&b"O"[..], &lsn.to_be_bytes(), b"elsewhere\0"].concat()
+}
+
+#[test]
+fn a_row_has_the_lsn_of_its_record_and_a_transaction_the_end_of_the_commit_before() {
+    let mut it = assembler();
+    feed(&mut it, &[begin(100), relation(1, "a")]);
+    it.message(&insert(1), (0, 77)).unwrap();
+    it.message(&insert(1), (0, 88)).unwrap();
+    feed(&mut it, &[commit(100), begin(200), commit(200)]);
+    // a keep-alive is no commit
+    it.keepalive(500);
+    feed(&mut it, &[begin(600), commit(600)]);
+    let (places, facts) = told(&it.take());
+    assert_eq!(places, [77, 88]);
+    let before: Vec<_> = facts.iter().map(|facts| facts.before.map(|lsn| lsn.0)).collect();
+    assert_eq!(before, [None, Some(108), Some(208)]);
+}
+
+#[test]
+fn an_origin_is_of_its_transaction_alone_wherever_the_batch_ends() {
+    let named =
+        |facts: &TransactionFacts| (facts.origin.as_deref().map(str::to_owned), facts.origin_lsn.map(|lsn| lsn.0));
+    let elsewhere = |lsn| (Some("elsewhere".to_owned()), lsn);
+    let mut it = assembler();
+    feed(&mut it, &[relation(1, "a"), begin(50), origin(8), commit(50)]);
+    it.describe = true;
+    let (_, facts) = told(&it.take());
+    assert_eq!(facts.iter().map(named).collect::<Vec<_>>(), [(None, None)], "not asked");
+    feed(&mut it, &[begin(100), origin(9), insert(1), commit(100), begin(200)]);
+    let (_, facts) = told(&it.take());
+    assert_eq!(facts.iter().map(named).collect::<Vec<_>>(), [elsewhere(Some(9)), (None, None)]);
+    feed(&mut it, &[origin(10), insert(1), commit(200), begin(300), insert(1)]);
+    let (_, facts) = told(&it.take());
+    assert_eq!(facts.iter().map(named).collect::<Vec<_>>(), [elsewhere(Some(10)), (None, None)]);
+}
+
+#[test]
+fn a_streamed_transaction_has_its_rows_lsns_and_its_origin() {
+    let mut it = assembler();
+    let mut parts = streamed("id");
+    parts.insert(1, origin(0));
+    // a described relation would wait for the catalog
+    it.describe = true;
+    for (nth, part) in parts.iter().enumerate() {
+        it.message(part, (0, 70 + nth as u64)).unwrap();
+    }
+    let Step::Replay(committed, mut replay) = it.message(&stream_commit(200), (0, 0)).unwrap() else { panic!() };
+    it.replay_begins(committed, replay.origin.take()).unwrap();
+    it.describe = false;
+    replay_rest(&mut it, committed, *replay);
+    let (places, facts) = told(&it.take());
+    assert_eq!(places, [73]);
+    assert_eq!((facts[0].origin.as_deref(), facts[0].origin_lsn), (Some("elsewhere"), None));
+}
+
+#[test]
+fn a_message_has_its_lsn() {
+    let mut it = assembler();
+    feed(&mut it, &[message(false, 80)]);
+    assert!(matches!(it.take().events.get(1), Some(Event::Message(it)) if it.lsn == Lsn(80)));
 }

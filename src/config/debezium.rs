@@ -1,0 +1,399 @@
+//! `format` and the section `debezium:`: how events are written.
+//!
+//! The keys of the section are the original's options in snake_case, with the original's defaults, so that a connector's configuration
+//! carries over word by word; `exact` and `topic_prefix`'s default are ours. Every key is honoured or, where the original has one that
+//! means nothing here, refused with what to write instead ([`super::keys`]).
+//!
+//! Guarantee: the section without `format: debezium` is a mistake, not ignored.
+
+use rowcast_core::Glob;
+
+use super::keys::not_one_of;
+use super::reader::Section;
+
+/// How events are written.
+#[derive(Clone, Debug, Default)]
+pub enum FormatConfig {
+    /// Our own envelope.
+    #[default]
+    Json,
+    /// Debezium's.
+    Debezium(Box<DebeziumConfig>),
+}
+
+/// `decimal_handling_mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecimalMode {
+    /// The unscaled number's bytes; the scale is in the schema.
+    Precise,
+    /// A JSON number of 8 bytes.
+    Double,
+    /// Text.
+    String,
+}
+
+/// `time_precision_mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeMode {
+    /// By the column's digits: milliseconds up to three, else microseconds.
+    Adaptive,
+    /// The same, but times of day are microseconds always.
+    AdaptiveTimeMicroseconds,
+    /// Kafka Connect's own types: milliseconds.
+    Connect,
+    /// ISO 8601 text.
+    IsoString,
+    /// Microseconds.
+    Microseconds,
+    /// Nanoseconds.
+    Nanoseconds,
+}
+
+/// `binary_handling_mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BinaryMode {
+    /// Bytes, which are base64 in JSON.
+    Bytes,
+    /// Text in base64.
+    Base64,
+    /// Text in the alphabet of base64 that is safe in URLs.
+    Base64UrlSafe,
+    /// Text of hexadecimal digits.
+    Hex,
+}
+
+/// `bigint_unsigned_handling_mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnsignedMode {
+    /// A number.
+    Long,
+    /// As a decimal of twenty digits in precise mode.
+    Precise,
+}
+
+/// `interval_handling_mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntervalMode {
+    /// Microseconds, a month being a twelfth of 365.25 days.
+    Numeric,
+    /// ISO 8601 text with all fields.
+    String,
+}
+
+/// `hstore_handling_mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HstoreMode {
+    /// A text that holds JSON.
+    Json,
+    /// A map.
+    Map,
+}
+
+/// `schema_name_adjustment_mode` and `field_name_adjustment_mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdjustMode {
+    /// Names as they are.
+    None,
+    /// What Avro doesn't allow becomes `_`.
+    Avro,
+    /// What Avro doesn't allow, and `_`, becomes `_uXXXX`.
+    AvroUnicode,
+}
+
+/// `skipped_operations`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[allow(clippy::struct_excessive_bools)]
+pub struct Skipped {
+    /// `c`
+    pub creates: bool,
+    /// `u`
+    pub updates: bool,
+    /// `d`
+    pub deletes: bool,
+    /// `t`
+    pub truncates: bool,
+}
+
+/// One entry of `message_key_columns`: `inventory.customers:pk1,pk2`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyColumns {
+    qualifier: Glob,
+    table: Glob,
+    /// Names of columns, in the key's order.
+    pub columns: Vec<String>,
+}
+
+impl KeyColumns {
+    /// Whether it is about a table; `qualifier` is the schema, or the database where there are no schemas.
+    pub fn matches(&self, qualifier: &str, table: &str) -> bool {
+        self.qualifier.matches(qualifier) && self.table.matches(table)
+    }
+}
+
+/// The section `debezium:`.
+#[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)]
+pub struct DebeziumConfig {
+    /// Where the original loses or falsifies a value, the right one in the same form.
+    pub exact: bool,
+    /// Begins the topics' and the schemas' names; `source.name` in each event.
+    pub topic_prefix: String,
+    /// Keys carry their schema.
+    pub key_schemas: bool,
+    /// Values carry their schema.
+    pub value_schemas: bool,
+    /// Each record has the headers `__debezium.context.*`.
+    pub extended_headers: bool,
+    /// A null value after each delete.
+    pub tombstones: bool,
+    /// Of decimals.
+    pub decimal: DecimalMode,
+    /// Of dates and times.
+    pub time: TimeMode,
+    /// Of bytes.
+    pub binary: BinaryMode,
+    /// Of MySQL's `bigint unsigned`.
+    pub bigint_unsigned: UnsignedMode,
+    /// Of PostgreSQL's `interval`.
+    pub interval: IntervalMode,
+    /// Of PostgreSQL's `hstore`.
+    pub hstore: HstoreMode,
+    /// Fraction digits of PostgreSQL's `money`.
+    pub money_fraction_digits: u8,
+    /// Stands for a value that the log left out; mostly text.
+    pub placeholder: Vec<u8>,
+    /// Changes that aren't published.
+    pub skipped: Skipped,
+    /// Of names of schemas.
+    pub schema_names: AdjustMode,
+    /// Of names of fields.
+    pub field_names: AdjustMode,
+    /// Events are numbered in their transactions, which have records of their own.
+    pub transaction_metadata: bool,
+    /// The end of the name of these records' topic.
+    pub transaction_topic: String,
+    /// Keys of tables other than their own; the first entry that matches wins.
+    pub key_columns: Vec<KeyColumns>,
+}
+
+const DECIMAL: [(&str, DecimalMode); 3] =
+    [("precise", DecimalMode::Precise), ("double", DecimalMode::Double), ("string", DecimalMode::String)];
+const TIME: [(&str, TimeMode); 6] = [
+    ("adaptive", TimeMode::Adaptive),
+    ("adaptive_time_microseconds", TimeMode::AdaptiveTimeMicroseconds),
+    ("connect", TimeMode::Connect),
+    ("isostring", TimeMode::IsoString),
+    ("microseconds", TimeMode::Microseconds),
+    ("nanoseconds", TimeMode::Nanoseconds),
+];
+const BINARY: [(&str, BinaryMode); 4] = [
+    ("bytes", BinaryMode::Bytes),
+    ("base64", BinaryMode::Base64),
+    ("base64-url-safe", BinaryMode::Base64UrlSafe),
+    ("hex", BinaryMode::Hex),
+];
+const UNSIGNED: [(&str, UnsignedMode); 2] = [("long", UnsignedMode::Long), ("precise", UnsignedMode::Precise)];
+const INTERVAL: [(&str, IntervalMode); 2] = [("numeric", IntervalMode::Numeric), ("string", IntervalMode::String)];
+const HSTORE: [(&str, HstoreMode); 2] = [("json", HstoreMode::Json), ("map", HstoreMode::Map)];
+const ADJUST: [(&str, AdjustMode); 3] =
+    [("none", AdjustMode::None), ("avro", AdjustMode::Avro), ("avro_unicode", AdjustMode::AvroUnicode)];
+
+/// The text that stands for what the log left out, unless another one is configured.
+const PLACEHOLDER: &str = "__debezium_unavailable_value";
+
+impl DebeziumConfig {
+    /// What holds if nothing is written, for the source called `name` of this kind.
+    pub fn defaults(name: &str, kind: &str) -> Self {
+        Self {
+            exact: true,
+            topic_prefix: name.to_owned(),
+            key_schemas: true,
+            value_schemas: true,
+            extended_headers: true,
+            tombstones: true,
+            decimal: DecimalMode::Precise,
+            // the binlog connectors' default differs from PostgreSQL's
+            time: if kind == "postgres" { TimeMode::Adaptive } else { TimeMode::AdaptiveTimeMicroseconds },
+            binary: BinaryMode::Bytes,
+            bigint_unsigned: UnsignedMode::Long,
+            interval: IntervalMode::Numeric,
+            hstore: HstoreMode::Json,
+            money_fraction_digits: 2,
+            placeholder: PLACEHOLDER.as_bytes().to_vec(),
+            skipped: Skipped { truncates: true, ..Skipped::default() },
+            schema_names: AdjustMode::None,
+            field_names: AdjustMode::None,
+            transaction_metadata: false,
+            transaction_topic: "transaction".to_owned(),
+            key_columns: Vec::new(),
+        }
+    }
+}
+
+/// Reads `format` and `debezium`; `None` after a report.
+pub(crate) fn read(root: &Section<'_>, name: &str, kind: &str) -> Option<FormatConfig> {
+    let debezium = match root.has("format") {
+        true => root.choice("format", &[("json", false), ("debezium", true)])?,
+        false => false,
+    };
+    if root.is_malformed("debezium") {
+        root.section("debezium");
+        return None;
+    }
+    let section = root.section("debezium");
+    if debezium {
+        return read_section(&section, name, kind).map(|config| FormatConfig::Debezium(Box::new(config)));
+    }
+    if section.keys().next().is_some() {
+        section.report(
+            section.place(),
+            "`debezium` means nothing here: events are written in our own format; write `format: debezium`, or remove the section",
+        );
+        return None;
+    }
+    Some(FormatConfig::Json)
+}
+
+fn read_section(section: &Section<'_>, name: &str, kind: &str) -> Option<DebeziumConfig> {
+    let defaults = DebeziumConfig::defaults(name, kind);
+    let switch = |key: &str, default: bool| if section.has(key) { section.switch(key) } else { Some(default) };
+    fn choice<T: Copy>(section: &Section<'_>, key: &str, words: &[(&str, T)], default: T) -> Option<T> {
+        if section.has(key) { section.choice(key, words) } else { Some(default) }
+    }
+    let adjust = |key: &str| choice(section, key, &ADJUST, AdjustMode::None);
+    // all of them are read before the first that is wrong ends it, so that one pass finds every mistake
+    let exact = switch("exact", defaults.exact);
+    let topic_prefix = match section.has("topic_prefix") {
+        true => section.value("topic_prefix", parse_prefix),
+        false => Some(defaults.topic_prefix),
+    };
+    let (key_schemas, value_schemas) = (switch("key_schemas_enable", true), switch("value_schemas_enable", true));
+    let (extended_headers, tombstones) =
+        (switch("extended_headers_enabled", true), switch("tombstones_on_delete", true));
+    let decimal = choice(section, "decimal_handling_mode", &DECIMAL, defaults.decimal);
+    let time = choice(section, "time_precision_mode", &TIME, defaults.time);
+    if kind != "postgres" && time == Some(TimeMode::Adaptive) && section.has("time_precision_mode") {
+        section.report(
+            section.key_place("time_precision_mode"),
+            "`debezium.time_precision_mode` is `adaptive`, which the original doesn't take for MySQL and MariaDB; write adaptive_time_microseconds",
+        );
+        return None;
+    }
+    let binary = choice(section, "binary_handling_mode", &BINARY, defaults.binary);
+    let bigint_unsigned = choice(section, "bigint_unsigned_handling_mode", &UNSIGNED, defaults.bigint_unsigned);
+    let interval = choice(section, "interval_handling_mode", &INTERVAL, defaults.interval);
+    let hstore = choice(section, "hstore_handling_mode", &HSTORE, defaults.hstore);
+    let money = match section.has("money_fraction_digits") {
+        true => section.value("money_fraction_digits", |text| {
+            text.parse()
+                .ok()
+                .filter(|digits| *digits <= 10)
+                .ok_or_else(|| "expected a whole number from 0 to 10".to_owned())
+        }),
+        false => Some(defaults.money_fraction_digits),
+    };
+    let placeholder = match section.has("unavailable_value_placeholder") {
+        true => section.text("unavailable_value_placeholder").map(|text| placeholder(&text.value)),
+        false => Some(defaults.placeholder),
+    };
+    let skipped = match section.has("skipped_operations") {
+        true => section.value("skipped_operations", parse_skipped),
+        false => Some(defaults.skipped),
+    };
+    let (schema_names, field_names) = (adjust("schema_name_adjustment_mode"), adjust("field_name_adjustment_mode"));
+    let transaction_metadata = switch("provide_transaction_metadata", false);
+    let transaction_topic = match section.has("topic_transaction") {
+        true => section.value("topic_transaction", parse_prefix),
+        false => Some(defaults.transaction_topic),
+    };
+    let key_columns = match section.has("message_key_columns") {
+        true => section.value("message_key_columns", parse_key_columns),
+        false => Some(Vec::new()),
+    };
+    Some(DebeziumConfig {
+        exact: exact?,
+        topic_prefix: topic_prefix?,
+        key_schemas: key_schemas?,
+        value_schemas: value_schemas?,
+        extended_headers: extended_headers?,
+        tombstones: tombstones?,
+        decimal: decimal?,
+        time: time?,
+        binary: binary?,
+        bigint_unsigned: bigint_unsigned?,
+        interval: interval?,
+        hstore: hstore?,
+        money_fraction_digits: money?,
+        placeholder: placeholder?,
+        skipped: skipped?,
+        schema_names: schema_names?,
+        field_names: field_names?,
+        transaction_metadata: transaction_metadata?,
+        transaction_topic: transaction_topic?,
+        key_columns: key_columns?,
+    })
+}
+
+/// As the original takes it: a topic's name without anything that its own topics would need to change.
+fn parse_prefix(text: &str) -> Result<String, String> {
+    let legal = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
+    match !text.is_empty() && text.len() <= 200 && text.chars().all(legal) {
+        true => Ok(text.to_owned()),
+        false => Err("expected letters, digits, . _ -, at most 200".to_owned()),
+    }
+}
+
+/// A text, or bytes in hexadecimal digits behind `hex:`.
+fn placeholder(text: &str) -> Vec<u8> {
+    let decoded = text.strip_prefix("hex:").and_then(|digits| {
+        let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+        let byte = |pair: &[u8; 2]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
+        if rest.is_empty() { bytes } else { None }
+    });
+    decoded.unwrap_or_else(|| text.as_bytes().to_vec())
+}
+
+fn parse_skipped(text: &str) -> Result<Skipped, String> {
+    let mut skipped = Skipped::default();
+    let words: Vec<&str> = text.split(',').map(str::trim).collect();
+    for word in &words {
+        match *word {
+            "none" if words.len() == 1 => {}
+            "none" => return Err("`none` stands alone".to_owned()),
+            "c" => skipped.creates = true,
+            "u" => skipped.updates = true,
+            "d" => skipped.deletes = true,
+            "t" => skipped.truncates = true,
+            other => return Err(not_one_of(other, &["c", "u", "d", "t", "none"])),
+        }
+    }
+    Ok(skipped)
+}
+
+/// `schema.table:a,b;schema.other:c`. The original takes regular expressions; here `*` and `?` are patterns, and what else would be one is
+/// refused instead of being taken by its letters.
+pub(crate) fn parse_key_columns(text: &str) -> Result<Vec<KeyColumns>, String> {
+    const FORM: &str = "expected table:column,column, several separated by `;`, such as public.orders:tenant,id";
+    text.split(';')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+        .map(|entry| {
+            let (table, columns) = entry.rsplit_once(':').ok_or(FORM)?;
+            // `public\.orders` and `(.*)\.orders` of the original
+            let table = table.replace("\\.", ".").replace("(.*)", "*").replace("..*", ".*");
+            let table = table.strip_prefix(".*").map_or(table.clone(), |rest| format!("*{rest}"));
+            if table.contains(['(', ')', '[', ']', '\\', '|', '+', '^', '$', '{', '}']) {
+                return Err(format!(
+                    "`{table}` has signs of a regular expression, of which only `.*` and `\\.` are understood; {FORM}"
+                ));
+            }
+            let (qualifier, table) = table.trim().split_once('.').ok_or(FORM)?;
+            let columns: Vec<String> = columns.split(',').map(|column| column.trim().to_owned()).collect();
+            if columns.iter().any(String::is_empty) {
+                return Err(FORM.to_owned());
+            }
+            Ok(KeyColumns { qualifier: Glob::new(qualifier), table: Glob::new(table), columns })
+        })
+        .collect()
+}

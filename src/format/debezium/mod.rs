@@ -1,0 +1,467 @@
+//! Format `debezium`: the envelope of Debezium 3.6 in JSON, byte by byte, with or without Connect's schemas.
+//!
+//! ```text
+//! mod      the codec of a source; a table version prepared as bytes; events, keys, messages
+//! source   the `source` block            column   which schema and form a column has
+//! schema   Connect's schemas as JSON     form     how a value is written; number, time: their texts
+//! names    names of topics and schemas   default  DEFAULTs, what stands for missing values
+//! ```
+//!
+//! What doesn't change from row to row is prepared per table version, the schemas too: a row costs its decoding and some copies. Nothing is
+//! allocated per row.
+//!
+//! Guarantees: where the original is exact, the same bytes, but for the three times behind `op` ([`source`]). Where it loses or falsifies,
+//! the same form with the right value (`exact`, on by default; `docs/debezium.md` lists each). A value that its form can't hold at all is
+//! null, as the original's is.
+
+mod column;
+mod default;
+mod form;
+pub mod names;
+mod nested;
+mod number;
+mod schema;
+mod source;
+mod time;
+mod transactions;
+
+use rowcast_core::{Bump, Op, Table, TableName, Value};
+
+pub use source::{TransactionText, VERSION, parts_of, place_of};
+pub use transactions::Counts;
+
+use self::form::{Form, Place as ValuePlace};
+use self::schema::{Kind, Schema, fields, int64, text};
+use self::source::TableSource;
+use crate::config::{BinaryMode, DebeziumConfig, KeyColumns};
+use crate::format::json::jackson_string as string;
+use crate::format::json::{RowEvent, int};
+use crate::pipeline::Record;
+
+/// Headers of the two events of a changed key: of the delete and its tombstone, and of the create.
+pub const NEW_KEY: &str = "__debezium.newkey";
+/// See [`NEW_KEY`].
+pub const OLD_KEY: &str = "__debezium.oldkey";
+
+/// Which connector of the original it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Server {
+    Postgres,
+    MySql,
+    MariaDb,
+}
+
+impl Server {
+    /// The connector's name in events.
+    fn connector(self) -> &'static str {
+        match self {
+            Server::Postgres => "postgresql",
+            Server::MySql => "mysql",
+            Server::MariaDb => "mariadb",
+        }
+    }
+}
+
+/// What all tables of a source have in common.
+#[derive(Debug)]
+pub struct Codec {
+    /// What is configured.
+    pub config: DebeziumConfig,
+    server: Server,
+    kind: &'static str,
+    /// PostgreSQL's database.
+    db: String,
+    headers: Vec<(String, String)>,
+    message: MessageText,
+    transactions: transactions::Heads,
+}
+
+/// The prepared schemas of applications' messages.
+#[derive(Debug)]
+struct MessageText {
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+/// The topic of the messages that applications write into the log.
+pub(crate) fn message_topic(config: &DebeziumConfig) -> String {
+    format!("{}.message", config.topic_prefix)
+}
+
+impl Codec {
+    /// For a source of this kind (`postgres`, `mysql`, `mariadb`).
+    pub fn new(config: &DebeziumConfig, kind: &'static str, db: &str) -> Self {
+        let server = match kind {
+            "postgres" => Server::Postgres,
+            "mariadb" => Server::MariaDb,
+            _ => Server::MySql,
+        };
+        let plugin = if server == Server::Postgres { "postgresql" } else { kind };
+        let run = uuid();
+        let header = |name: &str, value: &str| (format!("__debezium.context.{name}"), value.to_owned());
+        let headers = match config.extended_headers {
+            true => vec![
+                header("connectorLogicalName", &config.topic_prefix),
+                header("taskId", "0"),
+                header("connectorName", plugin),
+                header("runId", &run),
+            ],
+            false => Vec::new(),
+        };
+        let message = MessageText::new(config, server);
+        let transactions = transactions::Heads::new(config);
+        Self { config: config.clone(), server, kind, db: db.to_owned(), headers, message, transactions }
+    }
+
+    /// The headers of every record of a table.
+    pub fn headers(&self) -> &[(String, String)] {
+        &self.headers
+    }
+
+    /// The topic of applications' messages.
+    pub fn message_topic(&self) -> String {
+        message_topic(&self.config)
+    }
+
+    /// Whether a change isn't published.
+    pub fn skips(&self, op: Op) -> bool {
+        let skipped = &self.config.skipped;
+        match op {
+            Op::Insert => skipped.creates,
+            Op::Update => skipped.updates,
+            Op::Delete => skipped.deletes,
+            Op::Truncate => skipped.truncates,
+            Op::Read => false,
+        }
+    }
+
+    /// Takes back the half of a changed key, from the record `first` on, that is of a kind that isn't published: PostgreSQL's connector looks
+    /// at both halves, the others at the change alone.
+    pub fn leave_halves_out(&self, records: &mut Vec<Record>, first: usize) {
+        let skipped = |op| self.server == Server::Postgres && self.skips(op);
+        if records.len() < first + 2 || !(skipped(Op::Delete) || skipped(Op::Insert)) {
+            return;
+        }
+        let left_out = |record: &Record| match record.header.as_ref().map(|header| header.name) {
+            Some(NEW_KEY) => skipped(Op::Delete),
+            Some(OLD_KEY) => skipped(Op::Insert),
+            _ => false,
+        };
+        let change = records.split_off(first.min(records.len()));
+        records.extend(change.into_iter().filter(|record| !left_out(record)));
+    }
+
+    /// The columns of a table's key by their indexes, if they are configured to be others than its own; names that the table doesn't have
+    /// are left out, as the original does.
+    pub fn key_of(&self, table: &Table) -> Option<Vec<usize>> {
+        let matches = |entry: &&KeyColumns| entry.matches(table.name.qualifier(), &table.name.table);
+        if let Some(entry) = self.config.key_columns.iter().find(matches) {
+            let index = |name: &String| table.columns.iter().position(|column| column.name == *name);
+            return Some(entry.columns.iter().filter_map(index).collect());
+        }
+        // without a primary key it is the first unique index, also one that allows NULLs, which tell no rows apart
+        let facts = table.facts.as_deref()?;
+        if !self.config.exact && !facts.primary_key.is_empty() {
+            // whatever the log knows rows by
+            return (facts.primary_key != table.key).then(|| facts.primary_key.clone());
+        }
+        let unique = || facts.unique_key.iter().filter_map(|index| table.columns.get(*index));
+        let usable = !self.config.exact || unique().all(|column| column.nullable == Some(false));
+        let taken = facts.primary_key.is_empty() && !facts.unique_key.is_empty() && usable;
+        (taken && facts.unique_key != table.key).then(|| facts.unique_key.clone())
+    }
+
+    /// Writes an application's message: its key, then its value from the place that is given back.
+    pub fn message(
+        &self,
+        out: &mut Vec<u8>,
+        transaction: &TransactionText,
+        (place, order): (rowcast_core::Place, Option<[u64; 2]>),
+        prefix: &[u8],
+        content: &[u8],
+    ) -> usize {
+        let prefix = String::from_utf8_lossy(prefix);
+        out.extend_from_slice(&self.message.key);
+        out.extend_from_slice(b"{\"prefix\":");
+        string(out, &prefix);
+        close(out, self.config.key_schemas);
+        let value = out.len();
+        out.extend_from_slice(&self.message.value);
+        out.extend_from_slice(b"{\"op\":\"m\",\"ts_ms\":");
+        int(out, transaction.now_ms());
+        out.extend_from_slice(b",\"source\":");
+        let nothing = TableName { db: "".into(), schema: Some("".into()), table: "".into() };
+        transaction.source(out, &TableSource::new(self.server, &nothing), place);
+        transaction.transaction(out, place.at, order);
+        out.extend_from_slice(b",\"message\":{\"prefix\":");
+        string(out, &prefix);
+        out.extend_from_slice(b",\"content\":");
+        form::binary(out, content, self.config.binary);
+        out.push(b'}');
+        close(out, self.config.value_schemas);
+        value
+    }
+}
+
+/// Ends an object, and the one that the schema stands in.
+fn close(out: &mut Vec<u8>, schemas: bool) {
+    out.extend_from_slice(if schemas { b"}}" } else { b"}" });
+}
+
+/// `{"schema":...,"payload":`
+fn envelope(schema: &Schema) -> Vec<u8> {
+    let mut out = b"{\"schema\":".to_vec();
+    schema.write(&mut out);
+    out.extend_from_slice(b",\"payload\":");
+    out
+}
+
+impl MessageText {
+    fn new(config: &DebeziumConfig, server: Server) -> Self {
+        let name =
+            |part: &str| names::adjusted(&format!("io.debezium.connector.postgresql.{part}"), config.schema_names);
+        let prefix = || fields([("prefix", text(true))]);
+        let content = if config.binary == BinaryMode::Bytes { Kind::Bytes } else { Kind::String };
+        let key = Schema::named(prefix(), &name("MessageKey"));
+        let block = fields([("prefix", text(true)), ("content", Schema::of(content).optional())]);
+        let value = fields([
+            ("op", text(false)),
+            ("ts_ms", int64(true)),
+            ("source", source::schema(server)),
+            ("transaction", source::transaction_schema()),
+            ("message", Schema::named(block, &name("Message"))),
+        ]);
+        Self {
+            key: if config.key_schemas { envelope(&key) } else { Vec::new() },
+            value: if config.value_schemas {
+                envelope(&Schema::named(value, &name("MessageValue")))
+            } else {
+                Vec::new()
+            },
+        }
+    }
+}
+
+/// A random one, for this process.
+fn uuid() -> String {
+    let mut bytes: [u8; 16] = rand::random();
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        match at {
+            6 => *byte = (*byte & 0x0f) | 0x40,
+            8 => *byte = (*byte & 0x3f) | 0x80,
+            _ => {}
+        }
+    }
+    let mut out = Vec::new();
+    crate::format::json::write_uuid(&mut out, &bytes);
+    String::from_utf8_lossy(out.get(1..37).unwrap_or_default()).into_owned()
+}
+
+/// One column of a table version.
+#[derive(Debug)]
+struct ColumnText {
+    /// `"name":`
+    name: Vec<u8>,
+    form: Form,
+    /// What NULL is written as: `null`, or the column's DEFAULT where that is what consumers are used to.
+    null: Vec<u8>,
+    /// What a column of the row before is written as that the log left out.
+    missing: Vec<u8>,
+    /// The same of the row after.
+    unavailable: Vec<u8>,
+    /// What a value is written as that its form can't hold.
+    otherwise: Vec<u8>,
+}
+
+/// The prepared parts of one table version.
+#[derive(Debug)]
+pub struct TableText {
+    /// By the table's columns; none for those that aren't published.
+    columns: Vec<Option<ColumnText>>,
+    key_head: Vec<u8>,
+    key_schemas: bool,
+    /// To the opening of `before`.
+    value_head: Vec<u8>,
+    value_schemas: bool,
+    source: TableSource,
+    adjust: bool,
+    /// The columns of the key in order, if they are configured.
+    pub key: Option<Vec<usize>>,
+}
+
+impl TableText {
+    /// Prepares a table version.
+    pub fn new(codec: &Codec, table: &Table) -> Self {
+        let config = &codec.config;
+        let key = codec.key_of(table);
+        let topic = names::topic(&config.topic_prefix, &table.name);
+        let arena = Bump::new();
+        let mut schemas = Vec::new();
+        let mut columns = Vec::new();
+        for (index, column) in table.columns.iter().enumerate() {
+            let Some((form, schema)) = column::mapped(column, codec.kind, config) else {
+                schemas.push(None);
+                columns.push(None);
+                continue;
+            };
+            let optional = schema.optional || column.nullable.unwrap_or(true);
+            let default = default::of(table, index, &form, &schema, codec, &arena);
+            // only MariaDB's connector passes comments on
+            let comment = column.facts.as_ref().and_then(|facts| facts.comment.clone());
+            let doc = comment.filter(|_| codec.server == Server::MariaDb).or(schema.doc);
+            let schema = Schema { optional, default: default.clone(), doc, ..schema };
+            let fallback = default::fallback(&form, &schema);
+            let replaced = default.clone().filter(|_| !config.exact);
+            let null = replaced.unwrap_or_else(|| b"null".to_vec());
+            let required = if optional { null.clone() } else { default.unwrap_or(fallback) };
+            let field = names::field(&column.name, config.field_names);
+            let mut name = Vec::new();
+            string(&mut name, &field);
+            name.push(b':');
+            columns.push(Some(ColumnText {
+                name,
+                null,
+                // without a schema nothing stands in the way of saying that there is no value
+                missing: if config.exact && !config.value_schemas { b"null".to_vec() } else { required.clone() },
+                unavailable: default::unavailable(column, &form, &schema, codec),
+                otherwise: required,
+                form,
+            }));
+            schemas.push(Some((field, schema)));
+        }
+        let name = |part: &str| Some(names::adjusted(&format!("{topic}.{part}"), config.schema_names));
+        let struct_of = |fields: Vec<(String, Schema)>| Schema::of(Kind::Struct(fields));
+        let key_columns = key.as_deref().unwrap_or(&table.key).iter();
+        let key_fields = key_columns.filter_map(|index| schemas.get(*index).cloned().flatten()).collect();
+        let key_schema = Schema { name: name("Key"), ..struct_of(key_fields) };
+        let row = Schema { name: name("Value"), ..struct_of(schemas.iter().flatten().cloned().collect()) };
+        Self {
+            columns,
+            key_head: if config.key_schemas { envelope(&key_schema) } else { Vec::new() },
+            key_schemas: config.key_schemas,
+            value_head: Self::head(codec, &row, name("Envelope")),
+            value_schemas: config.value_schemas,
+            source: TableSource::new(codec.server, &table.name),
+            adjust: !config.exact && codec.server != Server::Postgres,
+            key,
+        }
+    }
+
+    /// What is said of a table of which no version is known: its name.
+    pub fn of_name(codec: &Codec, name: &TableName) -> Self {
+        let config = &codec.config;
+        let topic = names::topic(&config.topic_prefix, name);
+        let named = |part: &str| Some(names::adjusted(&format!("{topic}.{part}"), config.schema_names));
+        let row = Schema { name: named("Value"), ..Schema::of(Kind::Struct(Vec::new())) };
+        Self {
+            columns: Vec::new(),
+            key_head: Vec::new(),
+            key_schemas: false,
+            value_head: Self::head(codec, &row, named("Envelope")),
+            value_schemas: config.value_schemas,
+            source: TableSource::new(codec.server, name),
+            adjust: false,
+            key: None,
+        }
+    }
+
+    fn head(codec: &Codec, row: &Schema, name: Option<String>) -> Vec<u8> {
+        let mut head = Vec::new();
+        if codec.config.value_schemas {
+            let kind = fields([
+                ("before", row.clone().optional()),
+                ("after", row.clone().optional()),
+                ("source", source::schema(codec.server)),
+                ("transaction", source::transaction_schema()),
+                ("op", text(false)),
+                ("ts_ms", int64(true)),
+                ("ts_us", int64(true)),
+                ("ts_ns", int64(true)),
+            ]);
+            head = envelope(&Schema { name, version: Some(2), ..Schema::of(kind) });
+        }
+        head.extend_from_slice(b"{\"before\":");
+        head
+    }
+
+    /// Writes an event's value.
+    pub fn event(&self, out: &mut Vec<u8>, transaction: &TransactionText, event: &RowEvent<'_>) {
+        let place = ValuePlace { read: transaction.is_read(), adjust: self.adjust };
+        out.extend_from_slice(&self.value_head);
+        self.row(out, event.before, place, true);
+        out.extend_from_slice(b",\"after\":");
+        self.row(out, event.after, place, false);
+        out.extend_from_slice(b",\"source\":");
+        transaction.source(out, &self.source, event.place);
+        transaction.transaction(out, event.place.at, event.order);
+        transaction.end(out, event.op);
+        if self.value_schemas {
+            out.push(b'}');
+        }
+    }
+
+    fn row(&self, out: &mut Vec<u8>, values: Option<&[Value<'_>]>, place: ValuePlace, before: bool) {
+        let Some(values) = values else {
+            out.extend_from_slice(b"null");
+            return;
+        };
+        let mut separator = b'{';
+        for (column, value) in self.columns.iter().zip(values) {
+            let Some(column) = column else { continue };
+            out.push(separator);
+            separator = b',';
+            out.extend_from_slice(&column.name);
+            match value {
+                Value::Null => out.extend_from_slice(&column.null),
+                Value::Absent => out.extend_from_slice(if before { &column.missing } else { &column.unavailable }),
+                value => {
+                    if !column.form.written(out, value, place) {
+                        out.extend_from_slice(&column.otherwise);
+                    }
+                }
+            }
+        }
+        if separator == b'{' {
+            out.push(b'{');
+        }
+        out.push(b'}');
+    }
+
+    /// Writes a key.
+    pub fn key<'a>(&self, out: &mut Vec<u8>, columns: impl Iterator<Item = (usize, Value<'a>)>) {
+        out.extend_from_slice(&self.key_head);
+        self.key_payload(out, columns);
+        if self.key_schemas {
+            out.push(b'}');
+        }
+    }
+
+    /// Writes a key as the headers of a changed key have it.
+    pub fn key_header<'a>(&self, out: &mut Vec<u8>, columns: impl Iterator<Item = (usize, Value<'a>)>) {
+        self.key_payload(out, columns);
+    }
+
+    fn key_payload<'a>(&self, out: &mut Vec<u8>, columns: impl Iterator<Item = (usize, Value<'a>)>) {
+        // the same bytes whether the row was streamed or read: records of one key must have one key
+        let place = ValuePlace { read: false, adjust: self.adjust };
+        let mut separator = b'{';
+        for (index, value) in columns {
+            let Some(Some(column)) = self.columns.get(index) else { continue };
+            out.push(separator);
+            separator = b',';
+            out.extend_from_slice(&column.name);
+            match value {
+                Value::Absent => out.extend_from_slice(&column.missing),
+                value if column.form.written(out, &value, place) => {}
+                _ => out.extend_from_slice(&column.otherwise),
+            }
+        }
+        if separator == b'{' {
+            out.push(b'{');
+        }
+        out.push(b'}');
+    }
+}
+
+#[cfg(test)]
+mod tests;

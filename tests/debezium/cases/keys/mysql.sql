@@ -1,0 +1,32 @@
+create table nokey (a int, b text);
+create table composite (b varchar(10), a bigint, v int, primary key (a, b));
+create table uniq (u int not null unique, v text);
+create table uniqnull (u int unique, v text);
+create table uniqtwo (x int not null, y varchar(36) not null, v text, unique (x, y));
+create table reversed (v int, k1 smallint, k0 varchar(3), primary key (k0, k1));
+insert into nokey values (1, 'x'), (null, null);
+insert into composite values ('x', 1, 1), ('y', 2, 2);
+insert into uniq values (1, 'x');
+insert into uniqnull values (1, 'x');
+insert into uniqtwo values (1, 'a0', 'x');
+insert into reversed values (1, 2, 'abc');
+
+-- stream
+insert into nokey values (2, 'y');
+update nokey set b = 'z' where a = 2;
+delete from nokey where a = 2;
+insert into composite values ('z', 3, 3);
+update composite set v = 10 where a = 1;
+update composite set a = 20 where a = 2;
+update composite set a = 30, b = 'w', v = 31 where a = 3;
+delete from composite where a = 1;
+insert into uniq values (2, 'y');
+insert into uniqnull values (2, 'y');
+insert into uniqtwo values (2, 'a0', 'y');
+insert into reversed values (2, 3, 'd');
+update reversed set v = 3;
+delete from reversed where k1 = 3;
+update uniq set v = 'z' where u = 1;
+update uniq set u = 10 where u = 1;
+delete from uniq where u = 10;
+delete from uniqtwo where x = 1;

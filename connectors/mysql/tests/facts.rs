@@ -227,6 +227,11 @@ async fn described(flavor: Flavor) {
     assert_eq!(format!("{:?}", seen[0].table.default_value(index, &arena).unwrap()), seen[0].row[index]);
     assert_ne!(seen[0].table.fingerprint, table.fingerprint);
     assert_eq!((statements.len(), statements[0].verb), (1, DdlVerb::AlterTable), "{statements:?}");
+    let after = &statements[0].after[0];
+    assert_eq!(
+        (&after.name, &after.columns, &after.facts),
+        (&table.name, &seen[0].table.columns, &seen[0].table.facts)
+    );
     opened.stream.close().await;
 
     let plain = db.source(false);
@@ -286,12 +291,23 @@ async fn placed(flavor: Flavor) {
     assert_eq!((create.verb, create.db.as_str()), (DdlVerb::CreateTable, db.name.as_str()));
     assert_eq!(create.tables[0].to_string(), format!("{}.t", db.name));
     assert!(create.sql.to_lowercase().contains("create table t (id int primary key, a int)"), "{create:?}");
+    assert_eq!(create.after.iter().map(|it| it.name.to_string()).collect::<Vec<_>>(), [format!("{}.t", db.name)]);
     // a truncation is a change
     assert_eq!(statements.len(), 1, "{statements:?}");
 
+    // nothing is read meanwhile: the catalog knows the table as it is behind the second statement
+    db.exec("alter table t add b int");
+    std::thread::sleep(Duration::from_secs(3));
+    db.exec("alter table t add c int, algorithm=copy; drop table first; insert into t (id) values (0)");
+    let (_, mut statements) = changes(&mut opened.stream, 1).await;
+    statements.retain(|it| it.db == db.name);
+    let told: Vec<_> = statements.iter().map(|it| (it.verb, it.tables.len(), it.after.len())).collect();
+    assert_eq!(told, [(DdlVerb::AlterTable, 1, 0), (DdlVerb::AlterTable, 1, 1), (DdlVerb::DropTable, 1, 0)]);
+    assert_eq!(statements[1].after[0].columns.len(), 4);
+
     // the rows of an XA transaction stand where it was prepared, and are told where it commits
     db.exec(
-        "xa start 'x'; insert into t values (4, 4); insert into t values (5, 5); xa end 'x'; xa prepare 'x'; \
+        "xa start 'x'; insert into t (id) values (4); insert into t (id) values (5); xa end 'x'; xa prepare 'x'; \
          xa commit 'x'",
     );
     let (seen, _) = changes(&mut opened.stream, 2).await;
@@ -302,15 +318,15 @@ async fn placed(flavor: Flavor) {
 
     // another file
     db.server("flush binary logs");
-    db.exec("insert into t values (6, 6)");
+    db.exec("insert into t (id) values (6)");
     let (seen, _) = changes(&mut opened.stream, 1).await;
     let next = seen[0].transaction.facts.file.clone().unwrap();
     assert!(*next > *file, "{file} {next}");
     assert!(db.event_at(&next, seen[0].change.place.at).starts_with("Write_rows"));
     if flavor == Flavor::Mysql {
         db.exec(
-            "set session binlog_transaction_compression=on; begin; insert into t values (7, 7), (8, 8); \
-             insert into t values (9, 9); commit",
+            "set session binlog_transaction_compression=on; begin; insert into t (id) values (7), (8); \
+             insert into t (id) values (9); commit",
         );
         let (seen, _) = changes(&mut opened.stream, 3).await;
         let kind = db.event_at(&seen[0].transaction.facts.file.clone().unwrap(), seen[0].change.place.at);

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use rowcast_core::backfill::{Target, What};
 use rowcast_core::{
-    Begin, Bump, Change, Column, Ddl, DdlVerb, DefaultValue, Event, Op, Source, SourceStream, Table, TableFilter,
-    TableReader, Transaction,
+    Begin, Bump, Change, Column, Ddl, DdlVerb, DefaultValue, Event, Op, Position, Source, SourceStream, Table,
+    TableFilter, TableReader, Transaction, Value,
 };
 use rowcast_mysql::{Compression, Flavor, Host, MysqlSource, MysqlStream, Options, Servers, TlsOptions};
 
@@ -247,12 +247,12 @@ async fn described(flavor: Flavor) {
 
 #[tokio::test]
 async fn a_default_is_what_mysql_inserts_and_stream_and_copy_describe_alike() {
-    described(Flavor::Mysql).await;
+    Box::pin(described(Flavor::Mysql)).await;
 }
 
 #[tokio::test]
 async fn a_default_is_what_mariadb_inserts_and_stream_and_copy_describe_alike() {
-    described(Flavor::MariaDb).await;
+    Box::pin(described(Flavor::MariaDb)).await;
 }
 
 async fn placed(flavor: Flavor) {
@@ -339,10 +339,56 @@ async fn placed(flavor: Flavor) {
 
 #[tokio::test]
 async fn rows_stand_where_mysql_says() {
-    placed(Flavor::Mysql).await;
+    Box::pin(placed(Flavor::Mysql)).await;
 }
 
 #[tokio::test]
 async fn rows_stand_where_mariadb_says() {
-    placed(Flavor::MariaDb).await;
+    Box::pin(placed(Flavor::MariaDb)).await;
+}
+
+/// What was kept of a table's columns by a process that had no use for facts: a row names no columns (`binlog_row_metadata=MINIMAL`), so that
+/// this is what its version is made of.
+async fn kept(flavor: Flavor) {
+    let db = Db::create(flavor, "kept");
+    let plain = db.source(false);
+    let mut opened = plain.open(Begin::Now).await.unwrap();
+    db.exec("create table t (id int primary key, a int default 7); insert into t values (1, 1)");
+    let (mut log, mut schemas, mut rows) = (opened.start.clone(), Vec::new(), 0);
+    while rows == 0 || schemas.is_empty() {
+        let batch = tokio::time::timeout(Duration::from_secs(60), opened.stream.next()).await.unwrap().unwrap();
+        for event in &batch.events {
+            match event {
+                Event::Change(change) => {
+                    rows += 1;
+                    assert!(batch.tables[change.table as usize].columns[0].facts.is_none());
+                }
+                Event::Schema(it) if it.text.is_some() && &*it.table.table == "t" => schemas.push(Arc::clone(it)),
+                Event::Commit(mark, _) => log.advance(mark).unwrap(),
+                _ => {}
+            }
+        }
+    }
+    opened.stream.close().await;
+    let identity = opened.info.identity;
+    db.exec("insert into t values (2, 2), (3, 3)");
+    let position = Position::boundary(log);
+    let begin = Begin::At { position: &position, identity: identity.as_deref(), schemas: &schemas };
+    let mut opened = db.source(true).open(begin).await.unwrap();
+    let (seen, _) = changes(&mut opened.stream, 2).await;
+    let arena = Bump::new();
+    assert_eq!(seen[0].table.default_value(1, &arena), Some(Value::Int(7)), "{flavor} {:?}", seen[0].table);
+    assert_eq!(seen[0].row, ["Int(2)", "Int(2)"]);
+    assert!(Arc::ptr_eq(&seen[0].table, &seen[1].table));
+    opened.stream.close().await;
+}
+
+#[tokio::test]
+async fn what_mysql_was_asked_before_is_asked_again_for_what_it_lacks() {
+    Box::pin(kept(Flavor::Mysql)).await;
+}
+
+#[tokio::test]
+async fn what_mariadb_was_asked_before_is_asked_again_for_what_it_lacks() {
+    Box::pin(kept(Flavor::MariaDb)).await;
 }

@@ -80,6 +80,17 @@ pub async fn read(brokers: &str, topic: &str, committed: bool) -> Vec<Record> {
 pub fn read_blocking(brokers: &str, topic: &str, committed: bool) -> Vec<Record> {
     let consumer = consumer(brokers, committed);
     let partitions = partitions(&consumer, topic);
+    read_partitions(&consumer, topic, partitions)
+}
+
+/// What is committed in some partitions of a topic.
+pub async fn read_some(brokers: &str, topic: &str, partitions: Vec<i32>) -> Vec<Record> {
+    let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
+    let read = move || read_partitions(&consumer(&brokers, true), &topic, partitions);
+    tokio::task::spawn_blocking(read).await.unwrap()
+}
+
+fn read_partitions(consumer: &BaseConsumer, topic: &str, partitions: Vec<i32>) -> Vec<Record> {
     let mut list = TopicPartitionList::new();
     for &partition in &partitions {
         // nothing is deleted from the topics of tests; `Beginning` would be asked for partition by partition
@@ -127,13 +138,18 @@ pub fn read_blocking(brokers: &str, topic: &str, committed: bool) -> Vec<Record>
 
 /// The end of what is committed in a topic, over all partitions: grows with every transaction, and is cheap to ask for.
 pub async fn committed_end(brokers: &str, topic: &str) -> i64 {
+    committed_ends(brokers, topic).await.into_iter().sum()
+}
+
+/// The same, partition by partition.
+pub async fn committed_ends(brokers: &str, topic: &str) -> Vec<i64> {
     let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
     let ask = move || {
         let consumer = consumer(&brokers, true);
         let ends = partitions(&consumer, &topic)
             .into_iter()
             .map(|partition| consumer.fetch_watermarks(&topic, partition, TIMEOUT));
-        ends.map(|end| end.map_or(0, |end| end.1)).sum()
+        ends.map(|end| end.map_or(0, |end| end.1)).collect()
     };
     tokio::task::spawn_blocking(ask).await.unwrap()
 }

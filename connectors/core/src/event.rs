@@ -202,7 +202,7 @@ impl Span {
 }
 
 /// A statement that isn't about rows, in the log, of whatever database. A TRUNCATE isn't one: it is a [`Change`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Ddl {
     /// Its text, as the server logged it, whole; bytes that aren't UTF-8 are replaced.
     pub sql: String,
@@ -212,6 +212,9 @@ pub struct Ddl {
     pub verb: DdlVerb,
     /// The tables that it is about, by name: words are looked at, there is no grammar. Those of it that can't be told aren't here.
     pub tables: Vec<TableName>,
+    /// Of these, the captured ones that are there behind it, as the catalog describes them when the stream meets the statement. One that
+    /// was altered again by then, as far as that can be told, isn't here.
+    pub after: Vec<Arc<Table>>,
     /// Where it stands in the log.
     pub place: Place,
 }

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use rowcast_core::backfill::{Target, What};
 use rowcast_core::{
-    Begin, Bump, Change, Column, Ddl, DdlVerb, DefaultValue, Event, Op, Source, SourceStream, Table, TableFilter,
-    TableReader, Transaction,
+    Begin, Bump, Change, Column, Ddl, DdlVerb, DefaultValue, Event, Op, Position, Source, SourceStream, Table,
+    TableFilter, TableReader, Transaction, Value,
 };
 use rowcast_mysql::{Compression, Flavor, Host, MysqlSource, MysqlStream, Options, Servers, TlsOptions};
 
@@ -227,6 +227,11 @@ async fn described(flavor: Flavor) {
     assert_eq!(format!("{:?}", seen[0].table.default_value(index, &arena).unwrap()), seen[0].row[index]);
     assert_ne!(seen[0].table.fingerprint, table.fingerprint);
     assert_eq!((statements.len(), statements[0].verb), (1, DdlVerb::AlterTable), "{statements:?}");
+    let after = &statements[0].after[0];
+    assert_eq!(
+        (&after.name, &after.columns, &after.facts),
+        (&table.name, &seen[0].table.columns, &seen[0].table.facts)
+    );
     opened.stream.close().await;
 
     let plain = db.source(false);
@@ -242,12 +247,12 @@ async fn described(flavor: Flavor) {
 
 #[tokio::test]
 async fn a_default_is_what_mysql_inserts_and_stream_and_copy_describe_alike() {
-    described(Flavor::Mysql).await;
+    Box::pin(described(Flavor::Mysql)).await;
 }
 
 #[tokio::test]
 async fn a_default_is_what_mariadb_inserts_and_stream_and_copy_describe_alike() {
-    described(Flavor::MariaDb).await;
+    Box::pin(described(Flavor::MariaDb)).await;
 }
 
 async fn placed(flavor: Flavor) {
@@ -286,12 +291,23 @@ async fn placed(flavor: Flavor) {
     assert_eq!((create.verb, create.db.as_str()), (DdlVerb::CreateTable, db.name.as_str()));
     assert_eq!(create.tables[0].to_string(), format!("{}.t", db.name));
     assert!(create.sql.to_lowercase().contains("create table t (id int primary key, a int)"), "{create:?}");
+    assert_eq!(create.after.iter().map(|it| it.name.to_string()).collect::<Vec<_>>(), [format!("{}.t", db.name)]);
     // a truncation is a change
     assert_eq!(statements.len(), 1, "{statements:?}");
 
+    // nothing is read meanwhile: the catalog knows the table as it is behind the second statement
+    db.exec("alter table t add b int");
+    std::thread::sleep(Duration::from_secs(3));
+    db.exec("alter table t add c int, algorithm=copy; drop table first; insert into t (id) values (0)");
+    let (_, mut statements) = changes(&mut opened.stream, 1).await;
+    statements.retain(|it| it.db == db.name);
+    let told: Vec<_> = statements.iter().map(|it| (it.verb, it.tables.len(), it.after.len())).collect();
+    assert_eq!(told, [(DdlVerb::AlterTable, 1, 0), (DdlVerb::AlterTable, 1, 1), (DdlVerb::DropTable, 1, 0)]);
+    assert_eq!(statements[1].after[0].columns.len(), 4);
+
     // the rows of an XA transaction stand where it was prepared, and are told where it commits
     db.exec(
-        "xa start 'x'; insert into t values (4, 4); insert into t values (5, 5); xa end 'x'; xa prepare 'x'; \
+        "xa start 'x'; insert into t (id) values (4); insert into t (id) values (5); xa end 'x'; xa prepare 'x'; \
          xa commit 'x'",
     );
     let (seen, _) = changes(&mut opened.stream, 2).await;
@@ -302,15 +318,15 @@ async fn placed(flavor: Flavor) {
 
     // another file
     db.server("flush binary logs");
-    db.exec("insert into t values (6, 6)");
+    db.exec("insert into t (id) values (6)");
     let (seen, _) = changes(&mut opened.stream, 1).await;
     let next = seen[0].transaction.facts.file.clone().unwrap();
     assert!(*next > *file, "{file} {next}");
     assert!(db.event_at(&next, seen[0].change.place.at).starts_with("Write_rows"));
     if flavor == Flavor::Mysql {
         db.exec(
-            "set session binlog_transaction_compression=on; begin; insert into t values (7, 7), (8, 8); \
-             insert into t values (9, 9); commit",
+            "set session binlog_transaction_compression=on; begin; insert into t (id) values (7), (8); \
+             insert into t (id) values (9); commit",
         );
         let (seen, _) = changes(&mut opened.stream, 3).await;
         let kind = db.event_at(&seen[0].transaction.facts.file.clone().unwrap(), seen[0].change.place.at);
@@ -323,10 +339,56 @@ async fn placed(flavor: Flavor) {
 
 #[tokio::test]
 async fn rows_stand_where_mysql_says() {
-    placed(Flavor::Mysql).await;
+    Box::pin(placed(Flavor::Mysql)).await;
 }
 
 #[tokio::test]
 async fn rows_stand_where_mariadb_says() {
-    placed(Flavor::MariaDb).await;
+    Box::pin(placed(Flavor::MariaDb)).await;
+}
+
+/// What was kept of a table's columns by a process that had no use for facts: a row names no columns (`binlog_row_metadata=MINIMAL`), so that
+/// this is what its version is made of.
+async fn kept(flavor: Flavor) {
+    let db = Db::create(flavor, "kept");
+    let plain = db.source(false);
+    let mut opened = plain.open(Begin::Now).await.unwrap();
+    db.exec("create table t (id int primary key, a int default 7); insert into t values (1, 1)");
+    let (mut log, mut schemas, mut rows) = (opened.start.clone(), Vec::new(), 0);
+    while rows == 0 || schemas.is_empty() {
+        let batch = tokio::time::timeout(Duration::from_secs(60), opened.stream.next()).await.unwrap().unwrap();
+        for event in &batch.events {
+            match event {
+                Event::Change(change) => {
+                    rows += 1;
+                    assert!(batch.tables[change.table as usize].columns[0].facts.is_none());
+                }
+                Event::Schema(it) if it.text.is_some() && &*it.table.table == "t" => schemas.push(Arc::clone(it)),
+                Event::Commit(mark, _) => log.advance(mark).unwrap(),
+                _ => {}
+            }
+        }
+    }
+    opened.stream.close().await;
+    let identity = opened.info.identity;
+    db.exec("insert into t values (2, 2), (3, 3)");
+    let position = Position::boundary(log);
+    let begin = Begin::At { position: &position, identity: identity.as_deref(), schemas: &schemas };
+    let mut opened = db.source(true).open(begin).await.unwrap();
+    let (seen, _) = changes(&mut opened.stream, 2).await;
+    let arena = Bump::new();
+    assert_eq!(seen[0].table.default_value(1, &arena), Some(Value::Int(7)), "{flavor} {:?}", seen[0].table);
+    assert_eq!(seen[0].row, ["Int(2)", "Int(2)"]);
+    assert!(Arc::ptr_eq(&seen[0].table, &seen[1].table));
+    opened.stream.close().await;
+}
+
+#[tokio::test]
+async fn what_mysql_was_asked_before_is_asked_again_for_what_it_lacks() {
+    Box::pin(kept(Flavor::Mysql)).await;
+}
+
+#[tokio::test]
+async fn what_mariadb_was_asked_before_is_asked_again_for_what_it_lacks() {
+    Box::pin(kept(Flavor::MariaDb)).await;
 }

@@ -111,6 +111,8 @@ pub(crate) struct Assembler {
     /// Newest version by name, for TRUNCATE.
     pub(super) newest: HashMap<TableName, Arc<Table>>,
     pub(super) answer: Option<(TableName, Option<Found>)>,
+    /// The catalog's word on tables of the statement that is to be told.
+    pub(super) asked: Vec<(TableName, Option<Found>)>,
     pub(super) versions: Versions,
     pub(super) room: Room,
     /// The transaction in progress is kept until its end.
@@ -183,6 +185,7 @@ impl Assembler {
             known: HashMap::new(),
             newest: HashMap::new(),
             answer: None,
+            asked: Vec::new(),
             versions: Versions::default(),
             room,
             keep: None,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rowcast_core::{Ddl, Event, KeptSchema, SourceError, Table, TableFailure, TableName};
+use rowcast_core::{Ddl, DdlVerb, Event, KeptSchema, SourceError, Table, TableFailure, TableName};
 
 use super::assembler::Assembler;
 use super::draft::Draft;
@@ -169,23 +169,53 @@ impl Assembler {
         }
     }
 
-    /// Tells a statement that changes no rows, if somebody wants to know.
-    pub(super) fn tell_ddl(&self, query: &Query<'_>, header: &Header, draft: &mut Draft) {
-        if !self.tells_ddl || self.passing.is_some() {
-            return;
-        }
-        let db = String::from_utf8_lossy(query.db).into_owned();
+    /// The tables that a statement which is to be told is about.
+    fn tables_of_ddl(&self, query: &Query<'_>) -> (DdlVerb, Vec<TableName>) {
         let fold = |name: String| if self.fold_case { name.to_lowercase() } else { name };
         let (verb, names) = ddl::tables(query.sql);
         let table = |(own, table): (Option<String>, String)| TableName {
-            db: fold(own.unwrap_or_else(|| db.clone())).into(),
+            db: fold(own.unwrap_or_else(|| String::from_utf8_lossy(query.db).into_owned())).into(),
             schema: None,
             table: fold(table).into(),
         };
-        let tables = names.into_iter().map(table).collect();
-        let sql = String::from_utf8_lossy(query.sql).into_owned();
-        let place = self.row_event(header, 0);
-        draft.ddl(Ddl { sql, db, verb, tables, place });
+        (verb, names.into_iter().map(table).collect())
+    }
+
+    /// The next table of a statement that is to be told with what becomes of it; none if all were asked for.
+    pub(super) fn asks_of_ddl(&mut self, query: &Query<'_>) -> Option<TableName> {
+        if !self.tells_ddl || self.passing.is_some() {
+            return None;
+        }
+        let (verb, tables) = self.tables_of_ddl(query);
+        if !matches!(verb, DdlVerb::CreateTable | DdlVerb::AlterTable | DdlVerb::RenameTable) {
+            return None;
+        }
+        for name in tables.into_iter().filter(|name| checks::captures(&self.filter, &name.db, &name.table)) {
+            if self.asked.iter().any(|(asked, _)| *asked == name) {
+                continue;
+            }
+            match self.answer.take_if(|(answered, _)| *answered == name) {
+                Some(answer) => self.asked.push(answer),
+                None => return Some(name),
+            }
+        }
+        None
+    }
+
+    /// Tells a statement that changes no rows, if somebody wants to know.
+    pub(super) fn tell_ddl(&mut self, query: &Query<'_>, header: &Header, draft: &mut Draft) {
+        if !self.tells_ddl || self.passing.is_some() {
+            return;
+        }
+        let (verb, tables) = self.tables_of_ddl(query);
+        let end = u64::from(header.timestamp) + u64::from(query.seconds);
+        let after = std::mem::take(&mut self.asked).into_iter().filter_map(|(name, found)| {
+            let found = found.filter(|found| self.versions.is_too_young(&name, found, end).is_none())?;
+            Some(Arc::new(found.table.into_table(name)))
+        });
+        let (after, place) = (after.collect(), self.row_event(header, 0));
+        let (sql, db) = [query.sql, query.db].map(|text| String::from_utf8_lossy(text).into_owned()).into();
+        draft.ddl(Ddl { sql, db, verb, tables, after, place });
     }
 
     /// A statement that changes rows and is in the log as such, without its rows: a failure of the table that it is about. What its

@@ -116,6 +116,9 @@ impl Assembler {
                 return Err(self.definite(header, "the server hides an event that it takes us for too old to know"));
             }
             Statement::Other => {
+                if let Some(name) = self.asks_of_ddl(&query) {
+                    return Ok(Outcome::Need(name));
+                }
                 self.ddl(&query, header, draft);
                 self.tell_ddl(&query, header, draft);
                 self.end_of_ddl(header, draft)?;

@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 
 use crate::backfill::control::{self, Control};
 use crate::config::{
-    ConnectionConfig, Delivery, FormatConfig, KafkaConfig, MysqlFlavor, OnGap, PostgresConfig, SinkConfig, SlotInUse, SourceConfig,
-    SourceKind,
+    ConnectionConfig, Delivery, FormatConfig, KafkaConfig, MysqlFlavor, OnGap, PostgresConfig, SinkConfig, SlotInUse,
+    SourceConfig, SourceKind,
 };
 use crate::error::RunErrorClass;
 use crate::format::{Format, SourceNames};

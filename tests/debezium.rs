@@ -123,8 +123,12 @@ impl Run {
         own_tables(&source, &mut writer).await;
         let mut daemons = Vec::new();
         let count = match kind {
-            Kind::Postgres => "select count(*) from pg_tables where schemaname not in ('pg_catalog', 'information_schema')",
-            _ => "select count(*) from information_schema.tables where table_schema = database() and table_type = 'BASE TABLE'",
+            Kind::Postgres => {
+                "select count(*) from pg_tables where schemaname not in ('pg_catalog', 'information_schema')"
+            }
+            _ => {
+                "select count(*) from information_schema.tables where table_schema = database() and table_type = 'BASE TABLE'"
+            }
         };
         let tables: usize = source.query(count).await[0][0].as_deref().unwrap().parse().unwrap();
         for (index, (variant, options)) in variants.iter().enumerate() {

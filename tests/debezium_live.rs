@@ -13,12 +13,16 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Mutex;
 
 use support::cases::Case;
 use support::connect::Run;
-use support::env;
-use support::source::Kind;
+use support::daemon::Daemon;
+use support::env::APP_PASSWORD;
+use support::source::{Kind, PATIENCE};
+use support::{compare, env};
 
 /// Names that an environment variable chooses.
 fn chosen(variable: &str, all: Vec<String>) -> Vec<String> {
@@ -97,4 +101,81 @@ async fn record() {
     })
     .await;
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// Our side of a variant: the connector's options, imported as an operator would, under a prefix of our own.
+async fn our_daemon(run: &Run<'_>, case: &Case, variant: &str) -> (String, Daemon) {
+    let prefix = support::unique("ours");
+    let mut options: serde_json::Map<String, serde_json::Value> =
+        run.options(variant, &prefix).into_iter().map(|(name, value)| (name, value.into())).collect();
+    // the original's publication is there already, for all tables
+    options.insert("publication.name".to_owned(), run.connectors[0].prefix.clone().into());
+    let file = serde_json::json!({"name": prefix, "config": options}).to_string();
+    let importing = Daemon::command().file("connector.json", &file).args(&["import", "debezium", "connector.json"]);
+    let (code, yaml, report) = importing.output(PATIENCE).await;
+    assert_eq!(code, 0, "{}, {variant}: {report}", case.name);
+    let password = format!("{}_PASSWORD", prefix.to_ascii_uppercase());
+    let yaml = yaml.replace("format: debezium\ndebezium:\n", "format: debezium\ndebezium:\n  exact: false\n")
+        + "commit:\n  interval: 20ms\n";
+    let daemon = Daemon::command()
+        .file("source.yaml", &yaml)
+        .env(&password, APP_PASSWORD)
+        .env("KAFKA_BROKERS", env().brokers())
+        .args(&["run", "source.yaml"]);
+    (prefix, daemon.spawn())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs the original beside us on the same databases; make diff-debezium runs it"]
+async fn live() {
+    static COUNTS: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
+    let failed = run_all(|kind, case| async move {
+        let mut run = Run::prepare(env(), kind, case).await;
+        let mut ours = Vec::new();
+        for (variant, _) in &case.variants {
+            run.start(variant).await;
+        }
+        run.streaming().await;
+        for (variant, _) in &case.variants {
+            ours.push(our_daemon(&run, case, variant).await);
+        }
+        let tables = run.tables().await;
+        for (prefix, daemon) in &mut ours {
+            support::eventually_within(PATIENCE, &format!("the copies of {prefix}"), || async {
+                let log = daemon.stderr();
+                assert!(!log.contains("stopped: "), "{log}");
+                log.matches("the table is copied").count() >= tables
+            })
+            .await;
+        }
+        let prefixes: Vec<String> = run.prefixes().into_iter().chain(ours.iter().map(|it| it.0.clone())).collect();
+        run.stream(&prefixes).await;
+        let (mut failed, allowed) = (Vec::new(), compare::allowed());
+        for (connector, (prefix, _)) in run.connectors.iter().zip(&ours) {
+            let original = run.lines(&connector.prefix, true).await;
+            let found = compare::compare(&original, &run.lines(prefix, true).await);
+            let (known, new): (Vec<_>, Vec<_>) = found.iter().partition(|difference| {
+                allowed.iter().any(|it| it.covers(kind.name(), &case.name, &connector.variant, difference))
+            });
+            let mut counts = COUNTS.lock().unwrap();
+            *counts.entry("lines of the original".to_owned()).or_default() += original.len();
+            *counts.entry("differences on the list".to_owned()).or_default() += known.len();
+            if !new.is_empty() {
+                let shown: Vec<String> = new.iter().take(12).map(ToString::to_string).collect();
+                failed.push(format!(
+                    "{}, {}, {}: {} differences\n  {}",
+                    kind.name(),
+                    case.name,
+                    connector.variant,
+                    new.len(),
+                    shown.join("\n  ")
+                ));
+            }
+        }
+        run.end().await;
+        failed
+    })
+    .await;
+    println!("{:?}", COUNTS.lock().unwrap());
+    assert!(failed.is_empty(), "{} variants differ\n{}", failed.len(), failed.join("\n"));
 }

@@ -93,8 +93,7 @@ impl Hold {
         let mut head = [0_u8; HEAD];
         let lengths = [key.len() as u64, value.len() as u64, header.len() as u64];
         let [key_length, value_length, header_length] = lengths;
-        let fields =
-            [self.current, u64::from(flags), index as u64, key_length, value_length, header_length];
+        let fields = [self.current, u64::from(flags), index as u64, key_length, value_length, header_length];
         for (place, field) in head.chunks_exact_mut(8).zip(fields) {
             place.copy_from_slice(&field.to_le_bytes());
         }

@@ -171,7 +171,9 @@ impl Filter {
 
     fn shows(&self, key: Option<&[u8]>, value: &[u8]) -> bool {
         // what isn't an event of this source, others have written
-        let Ok(Shown::Payload { payload: head } | Shown::Event(head)) = serde_json::from_slice(value) else { return false };
+        let Ok(Shown::Payload { payload: head } | Shown::Event(head)) = serde_json::from_slice(value) else {
+            return false;
+        };
         if head.source.name != self.source {
             return false;
         }

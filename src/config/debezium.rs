@@ -274,13 +274,15 @@ fn read_section(section: &Section<'_>, name: &str, kind: &str) -> Option<Debeziu
         return None;
     }
     let binary = choice(section, "binary_handling_mode", &BINARY, defaults.binary);
-    let bigint_unsigned =
-        choice(section, "bigint_unsigned_handling_mode", &UNSIGNED, defaults.bigint_unsigned);
+    let bigint_unsigned = choice(section, "bigint_unsigned_handling_mode", &UNSIGNED, defaults.bigint_unsigned);
     let interval = choice(section, "interval_handling_mode", &INTERVAL, defaults.interval);
     let hstore = choice(section, "hstore_handling_mode", &HSTORE, defaults.hstore);
     let money = match section.has("money_fraction_digits") {
         true => section.value("money_fraction_digits", |text| {
-            text.parse().ok().filter(|digits| *digits <= 10).ok_or_else(|| "expected a whole number from 0 to 10".to_owned())
+            text.parse()
+                .ok()
+                .filter(|digits| *digits <= 10)
+                .ok_or_else(|| "expected a whole number from 0 to 10".to_owned())
         }),
         false => Some(defaults.money_fraction_digits),
     };
@@ -369,7 +371,9 @@ pub(crate) fn parse_key_columns(text: &str) -> Result<Vec<KeyColumns>, String> {
             let table = table.replace("\\.", ".").replace("(.*)", "*").replace("..*", ".*");
             let table = table.strip_prefix(".*").map_or(table.clone(), |rest| format!("*{rest}"));
             if table.contains(['(', ')', '[', ']', '\\', '|', '+', '^', '$', '{', '}']) {
-                return Err(format!("`{table}` has signs of a regular expression, of which only `.*` and `\\.` are understood; {FORM}"));
+                return Err(format!(
+                    "`{table}` has signs of a regular expression, of which only `.*` and `\\.` are understood; {FORM}"
+                ));
             }
             let (qualifier, table) = table.trim().split_once('.').ok_or(FORM)?;
             let columns: Vec<String> = columns.split(',').map(|column| column.trim().to_owned()).collect();

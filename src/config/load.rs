@@ -18,8 +18,8 @@ use super::source::within;
 use super::units::{parse_bytes, parse_duration, show_bytes};
 use super::yaml::{self, Kind, Node};
 use super::{
-    AdminConfig, CommitConfig, Environment, Loaded, Request, Shared, SinkConfig, SinkOverride, SourceConfig,
-    FormatConfig, SourceKind, admin, backfill, debezium, files, logs, sink, source,
+    AdminConfig, CommitConfig, Environment, FormatConfig, Loaded, Request, Shared, SinkConfig, SinkOverride,
+    SourceConfig, SourceKind, admin, backfill, debezium, files, logs, sink, source,
 };
 
 const MAX_NAME: usize = 50;

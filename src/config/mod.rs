@@ -44,12 +44,12 @@ use std::time::Duration;
 
 pub use admin::{AdminConfig, DEFAULT_ADMIN, parse_admin};
 pub use backfill::{BackfillConfig, BackfillMode, BackfillTable, parse_table, table_text};
-pub use debezium::{
-    AdjustMode, BinaryMode, DebeziumConfig, DecimalMode, FormatConfig, HstoreMode, IntervalMode, KeyColumns, Skipped, TimeMode,
-    UnsignedMode,
-};
 #[cfg(test)]
 pub(crate) use debezium::parse_key_columns;
+pub use debezium::{
+    AdjustMode, BinaryMode, DebeziumConfig, DecimalMode, FormatConfig, HstoreMode, IntervalMode, KeyColumns, Skipped,
+    TimeMode, UnsignedMode,
+};
 pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, Place};
 pub use files::SHARED_FILE;

@@ -3,7 +3,6 @@
 use rowcast_mysql::Compression;
 use rowcast_net::SessionAttributes;
 
-use super::{FormatConfig, SourceConfig};
 use super::backfill::{BackfillConfig, BackfillMode, BackfillTable};
 use super::mysql::compression_word;
 use super::postgres::SlotInUse;
@@ -11,6 +10,7 @@ use super::sink::{PropertyValue, SinkConfig};
 use super::source::{SourceKind, tls_word};
 use super::topics::{TopicSettings, TopicsConfig};
 use super::units::{show_bytes, show_duration};
+use super::{FormatConfig, SourceConfig};
 
 /// `shop: ok (config/sources/shop.yaml)` and indented lines with what is in effect, without a newline at the end.
 pub fn summary(source: &SourceConfig) -> String {

@@ -178,7 +178,8 @@ impl TableText {
         match (&self.debezium, &read.debezium) {
             (Some(table), Some(TransactionText::Debezium(place))) => {
                 let place_of = Place::default();
-                let it = RowEvent { op: Op::Truncate, seq: 0, place: place_of, id_suffix: "", before: None, after: None };
+                let it =
+                    RowEvent { op: Op::Truncate, seq: 0, place: place_of, id_suffix: "", before: None, after: None };
                 table.event(out, place, &it);
             }
             _ => json::void_event(out, &self.json, &read.json),

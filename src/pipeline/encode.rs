@@ -19,8 +19,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rowcast_core::backfill::{Reading, Snapshot};
 use rowcast_core::{
-    Batch, Bump, Change, DecodeError, Event, Inside, KeptSchema, LogPosition, Mark, Offset, Op, Place, Prepared, Table, TableFailure,
-    TableName, Transaction,
+    Batch, Bump, Change, DecodeError, Event, Inside, KeptSchema, LogPosition, Mark, Offset, Op, Place, Prepared, Table,
+    TableFailure, TableName, Transaction,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -381,7 +381,9 @@ impl Encoder {
     }
 
     fn topic(&self, name: &TableName) -> String {
-        self.template.as_ref().map_or_else(String::new, |template| route::topic(template, &self.format.names.name, name))
+        self.template
+            .as_ref()
+            .map_or_else(String::new, |template| route::topic(template, &self.format.names.name, name))
     }
 
     fn destination(&self, table: &Arc<Table>) -> Arc<Destination> {

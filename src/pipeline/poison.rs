@@ -14,8 +14,8 @@ use super::encode::{Destination, Encoded, Encoder, Record};
 use super::publish::Publisher;
 use crate::config::OnPoison;
 use crate::error::RunError;
-use crate::format::json::{self, RowEvent, TableText, TransactionText};
 use crate::format::debezium;
+use crate::format::json::{self, RowEvent, TableText, TransactionText};
 
 /// How often poison is logged.
 const TOLD: Duration = Duration::from_secs(10);

@@ -54,9 +54,7 @@ fn date(config: &DebeziumConfig) -> Mapped {
 fn time(digits: u8, config: &DebeziumConfig) -> Mapped {
     let number = |unit, kind, name: &str| (Form::Time { unit, day_only: false }, Schema::named(kind, name));
     match config.time {
-        TimeMode::IsoString => {
-            (Form::IsoTime { day_only: !config.exact }, named_text("io.debezium.time.IsoTime"))
-        }
+        TimeMode::IsoString => (Form::IsoTime { day_only: !config.exact }, named_text("io.debezium.time.IsoTime")),
         TimeMode::Connect => (
             Form::Time { unit: Unit::Millis, day_only: !config.exact },
             Schema::named(Kind::Int32, &format!("{CONNECT}Time")),
@@ -70,8 +68,7 @@ fn time(digits: u8, config: &DebeziumConfig) -> Mapped {
 }
 
 fn timestamp(digits: u8, config: &DebeziumConfig) -> Mapped {
-    let number =
-        |unit, name: &str| (Form::Timestamp { unit, exact: config.exact }, Schema::named(Kind::Int64, name));
+    let number = |unit, name: &str| (Form::Timestamp { unit, exact: config.exact }, Schema::named(Kind::Int64, name));
     match config.time {
         TimeMode::IsoString => {
             (Form::IsoTimestamp { exact: config.exact }, named_text("io.debezium.time.IsoTimestamp"))

@@ -133,7 +133,9 @@ impl Form {
             (Form::Double, Value::Double(number)) => number::double(out, *number),
             (Form::Double, Value::Float(number)) => number::double(out, f64::from(*number)),
             (Form::Decimal { scale }, Value::Decimal(text)) => return number::decimal(out, text, *scale),
-            (Form::Decimal { .. }, Value::UInt(number)) => number::integer(i128::from(*number), |bytes| base64(out, bytes)),
+            (Form::Decimal { .. }, Value::UInt(number)) => {
+                number::integer(i128::from(*number), |bytes| base64(out, bytes))
+            }
             (Form::Variable { as_written }, Value::Decimal(text)) => return number::variable(out, text, *as_written),
             (Form::DecimalDouble, Value::Decimal(text)) => number::double(out, text.parse().unwrap_or(f64::NAN)),
             (Form::DecimalText, Value::Decimal(text)) => quoted(out, decimal_word(text).as_bytes()),
@@ -149,7 +151,11 @@ impl Form {
             (Form::Bits { bytes, as_long }, Value::Bits(bits)) => write_bits(out, bits, *bytes, *as_long),
             (Form::Set, Value::Set(labels)) => write_set(out, labels),
             (Form::Document { compact, spaced }, Value::Json(text)) => {
-                if *compact && !(place.read && *spaced) { compacted(out, text) } else { string(out, text) }
+                if *compact && !(place.read && *spaced) {
+                    compacted(out, text)
+                } else {
+                    string(out, text)
+                }
             }
             (Form::HstoreText, Value::Object(members)) => write_hstore(out, members),
             (Form::Map, Value::Object(members)) => {
@@ -413,7 +419,11 @@ fn own_text(out: &mut Vec<u8>, value: &Value<'_>) {
 
 fn write_srid(out: &mut Vec<u8>, srid: u32) {
     out.extend_from_slice(b",\"srid\":");
-    if srid == 0 { out.extend_from_slice(b"null") } else { uint(out, u64::from(srid)) }
+    if srid == 0 {
+        out.extend_from_slice(b"null")
+    } else {
+        uint(out, u64::from(srid))
+    }
     out.push(b'}');
 }
 

@@ -181,7 +181,8 @@ fn envelope(schema: &Schema) -> Vec<u8> {
 
 impl MessageText {
     fn new(config: &DebeziumConfig, server: Server) -> Self {
-        let name = |part: &str| names::adjusted(&format!("io.debezium.connector.postgresql.{part}"), config.schema_names);
+        let name =
+            |part: &str| names::adjusted(&format!("io.debezium.connector.postgresql.{part}"), config.schema_names);
         let prefix = || fields([("prefix", text(true))]);
         let content = if config.binary == BinaryMode::Bytes { Kind::Bytes } else { Kind::String };
         let key = Schema::named(prefix(), &name("MessageKey"));

@@ -154,7 +154,9 @@ pub(super) fn integer(number: i128, with: impl FnOnce(&[u8])) {
     let bytes = number.to_be_bytes();
     let sign = if number < 0 { 0xff } else { 0 };
     // a byte is superfluous if it is the sign's and the next one begins with the sign's bit
-    let extra = bytes.windows(2).take_while(|pair| matches!(pair, [first, second] if *first == sign && (*second ^ sign) < 0x80));
+    let extra = bytes
+        .windows(2)
+        .take_while(|pair| matches!(pair, [first, second] if *first == sign && (*second ^ sign) < 0x80));
     with(bytes.get(extra.count()..).unwrap_or(&bytes));
 }
 
@@ -195,7 +197,9 @@ fn large(negative: bool, digits: impl Iterator<Item = u8>, with: impl FnOnce(&[u
         }
     }
     let sign = if bytes.first().is_some_and(|first| *first >= 0x80) { 0xff } else { 0 };
-    let extra = bytes.windows(2).take_while(|pair| matches!(pair, [first, second] if *first == sign && (*second ^ sign) < 0x80));
+    let extra = bytes
+        .windows(2)
+        .take_while(|pair| matches!(pair, [first, second] if *first == sign && (*second ^ sign) < 0x80));
     let from = extra.count();
     with(bytes.get(from..).unwrap_or(&bytes));
 }
@@ -261,9 +265,13 @@ mod tests {
         ] {
             assert_eq!(shown(|out| double(out, number)), expected);
         }
-        for (number, expected) in
-            [(0.1, "0.1"), (3.4028235e38, "3.4028235E38"), (1e-45, "1.4E-45"), (16777216.0, "1.6777216E7"), (1.5, "1.5")]
-        {
+        for (number, expected) in [
+            (0.1, "0.1"),
+            (3.4028235e38, "3.4028235E38"),
+            (1e-45, "1.4E-45"),
+            (16777216.0, "1.6777216E7"),
+            (1.5, "1.5"),
+        ] {
             assert_eq!(shown(|out| float(out, number)), expected);
         }
     }

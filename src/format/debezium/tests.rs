@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use rowcast_core::{
-    Bump, Column, ColumnDefault, ColumnFacts, Date, DateTime, DecodeError, DefaultValue, Gtid, Image, Lsn, Mark, Op, PgType, Place,
-    RowDecoder, Table, TableName, Transaction, TransactionFacts, Type, Value,
+    Bump, Column, ColumnDefault, ColumnFacts, Date, DateTime, DecodeError, DefaultValue, Gtid, Image, Lsn, Mark, Op,
+    PgType, Place, RowDecoder, Table, TableName, Transaction, TransactionFacts, Type, Value,
 };
 
 use super::*;
@@ -83,7 +83,14 @@ fn masked(text: &[u8]) -> String {
     text[..end].to_owned()
 }
 
-fn event(codec: &Codec, table: &Table, from: &TransactionText, op: Op, rows: [Option<&[Value<'_>]>; 2], at: Place) -> String {
+fn event(
+    codec: &Codec,
+    table: &Table,
+    from: &TransactionText,
+    op: Op,
+    rows: [Option<&[Value<'_>]>; 2],
+    at: Place,
+) -> String {
     let [before, after] = rows;
     let mut out = Vec::new();
     let it = RowEvent { op, seq: 1, place: at, id_suffix: "", before, after };
@@ -91,11 +98,8 @@ fn event(codec: &Codec, table: &Table, from: &TransactionText, op: Op, rows: [Op
     masked(&out)
 }
 
-const AT: Value<'static> = Value::Instant(DateTime {
-    date: Date { year: 2026, month: 1, day: 2 },
-    micros: 11_045_678_901,
-    digits: 6,
-});
+const AT: Value<'static> =
+    Value::Instant(DateTime { date: Date { year: 2026, month: 1, day: 2 }, micros: 11_045_678_901, digits: 6 });
 
 fn postgres(config: &DebeziumConfig) -> (Codec, TransactionText) {
     let codec = Codec::new(config, "postgres", "shop");
@@ -134,12 +138,10 @@ fn an_event_of_postgres_is_the_originals() {
 #[test]
 fn what_an_image_lacks_is_what_the_original_has_only_where_a_schema_demands_it() {
     let before = [Value::Int(1), Value::Absent, Value::Absent, Value::Absent];
-    let (null, unavailable) = ([Value::Int(1), Value::Null, Value::Text(""), Value::Null], [
-        Value::Int(1),
-        Value::Absent,
-        Value::Absent,
-        Value::Absent,
-    ]);
+    let (null, unavailable) = (
+        [Value::Int(1), Value::Null, Value::Text(""), Value::Null],
+        [Value::Int(1), Value::Absent, Value::Absent, Value::Absent],
+    );
     let rows = |exact, schemas| {
         let (codec, text) = postgres(&DebeziumConfig { exact, ..config("postgres", schemas) });
         let of = |op, rows| {
@@ -174,7 +176,9 @@ fn schemas_are_prepared_and_name_the_topic() {
         r#""default":"AA==","field":"price"},{"type":"string","optional":false,"field":"note"},{"type":"string","optional":true,"#,
         r#""name":"io.debezium.time.ZonedTimestamp","version":1,"field":"at"}],"optional":true,"name":"p.public.orders.Value","field":"#
     );
-    let head = format!(r#"{{"schema":{{"type":"struct","fields":[{row}"before"}},{row}"after"}},{{"type":"struct","fields":["#);
+    let head = format!(
+        r#"{{"schema":{{"type":"struct","fields":[{row}"before"}},{row}"after"}},{{"type":"struct","fields":["#
+    );
     assert!(shown.starts_with(&head), "{shown}");
     let tail = concat!(
         r#""name":"event.block","version":1,"field":"transaction"},{"type":"string","optional":false,"field":"op"},"#,
@@ -223,7 +227,9 @@ fn an_event_of_mysql_has_its_place_in_the_binlog() {
     let shown = event(&codec, &orders(None), &text, Op::Read, [None, Some(&after)], Place::default());
     assert!(shown.contains(r#""ts_ms":1760000001000,"snapshot":"true","db":"stock""#), "{shown}");
     assert!(
-        shown.contains(r#""server_id":0,"gtid":null,"file":"binlog.000004","pos":157,"row":0,"thread":null,"query":null}"#),
+        shown.contains(
+            r#""server_id":0,"gtid":null,"file":"binlog.000004","pos":157,"row":0,"thread":null,"query":null}"#
+        ),
         "{shown}"
     );
 }

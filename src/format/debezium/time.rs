@@ -35,11 +35,13 @@ impl Unit {
 /// Writes a number of 64 bits: in full, or what is left of it in them.
 pub(super) fn number(out: &mut Vec<u8>, number: i128, exact: bool) {
     let mut buffer = itoa::Buffer::new();
-    out.extend_from_slice(match exact {
-        true => buffer.format(number),
-        false => buffer.format(number as i64),
-    }
-    .as_bytes());
+    out.extend_from_slice(
+        match exact {
+            true => buffer.format(number),
+            false => buffer.format(number as i64),
+        }
+        .as_bytes(),
+    );
 }
 
 /// Days since 1970-01-01; the arithmetic of the proleptic calendar, also for months and days that are zero.

@@ -9,8 +9,10 @@ mod write;
 
 use rowcast_core::{Column, Op, Place, Table, TableName, Transaction, Value};
 
-pub(super) use write::{base64, clock, fraction, int, jackson_part, jackson_string, significant, uint, value, write_offset, write_uuid};
 pub use write::string;
+pub(super) use write::{
+    base64, clock, fraction, int, jackson_part, jackson_string, significant, uint, value, write_offset, write_uuid,
+};
 
 /// Version of the envelope, sent as the header `rowcast.v`.
 pub const ENVELOPE_VERSION: &str = "1";

@@ -259,7 +259,8 @@ impl<'a> Work<'a> {
     fn own_keys(&mut self, table: &Table, text: &TableText, change: &Change) -> Vec<KeyHash> {
         let mut keys: Vec<KeyHash> = Vec::new();
         for (image, row) in [(change.before, &self.before), (change.after, &self.after)] {
-            let value = |index: &usize| row.get(*index).filter(|value| !value.is_absent()).map(|value| (*index, *value));
+            let value =
+                |index: &usize| row.get(*index).filter(|value| !value.is_absent()).map(|value| (*index, *value));
             // a row before that lacks a part of its key has the key of the row after
             if image.is_some() && !table.key.is_empty() && table.key.iter().all(|index| value(index).is_some()) {
                 let start = self.out.buf.len();

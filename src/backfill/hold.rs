@@ -19,6 +19,7 @@ use rowcast_core::Transaction;
 use rowcast_core::backfill::{Offset, Reading, Sight};
 
 use crate::error::RunError;
+use crate::format::debezium::{NEW_KEY, OLD_KEY};
 use crate::pipeline::{Destination, Encoded, Record, RecordHeader};
 
 /// Bytes of records that are published at once.
@@ -215,7 +216,7 @@ impl Hold {
 const HEAD: usize = 48;
 
 /// Names of headers that single records have; none first.
-const HEADERS: [&str; 3] = ["", "__debezium.newkey", "__debezium.oldkey"];
+const HEADERS: [&str; 3] = ["", NEW_KEY, OLD_KEY];
 
 fn failed(folder: &Path, error: &std::io::Error) -> RunError {
     RunError::transient(format!(

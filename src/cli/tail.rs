@@ -16,6 +16,8 @@ use serde::Deserialize;
 use super::commands::{CONFIGURATION, FAILED, complain};
 use super::named::named;
 use crate::config::{FormatConfig, KafkaConfig, SinkConfig, SourceConfig, parse_duration, parse_name};
+use crate::format::debezium;
+use crate::route;
 use crate::sink::kafka::tail::{From, Tail, Tailed, TailedRecord};
 use crate::supervisor;
 
@@ -304,7 +306,7 @@ pub(super) fn tail(args: &TailArgs, runtime: &tokio::runtime::Runtime) -> ExitCo
     };
     let name = match &source.format {
         FormatConfig::Json => &source.name,
-        FormatConfig::Debezium(debezium) => &debezium.topic_prefix,
+        FormatConfig::Debezium(config) => &config.topic_prefix,
     };
     let filter = match Filter::new(args, name) {
         Ok(filter) => filter,
@@ -341,7 +343,11 @@ fn find(args: &TailArgs) -> Result<(SourceConfig, KafkaConfig), String> {
 
 fn read(args: &TailArgs, source: &SourceConfig, kafka: &KafkaConfig, filter: &Filter) -> Ended {
     let settings = supervisor::kafka_settings(&source.name, "tail", kafka, source.delivery);
-    let mut tail = match Tail::open(&settings, &kafka.topic, args.from) {
+    let messages = match &source.format {
+        FormatConfig::Json => route::message_topic(&source.name),
+        FormatConfig::Debezium(config) => debezium::message_topic(config),
+    };
+    let mut tail = match Tail::open(&settings, &kafka.topic, messages, args.from) {
         Ok(tail) => tail,
         Err(error) => return Ended::Failed(error.message),
     };

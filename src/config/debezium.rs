@@ -160,14 +160,18 @@ pub struct DebeziumConfig {
     pub hstore: HstoreMode,
     /// Fraction digits of PostgreSQL's `money`.
     pub money_fraction_digits: u8,
-    /// Stands for a value that the log left out.
-    pub placeholder: String,
+    /// Stands for a value that the log left out; mostly text.
+    pub placeholder: Vec<u8>,
     /// Changes that aren't published.
     pub skipped: Skipped,
     /// Of names of schemas.
     pub schema_names: AdjustMode,
     /// Of names of fields.
     pub field_names: AdjustMode,
+    /// Events are numbered in their transactions, which have records of their own.
+    pub transaction_metadata: bool,
+    /// The end of the name of these records' topic.
+    pub transaction_topic: String,
     /// Keys of tables other than their own; the first entry that matches wins.
     pub key_columns: Vec<KeyColumns>,
 }
@@ -215,10 +219,12 @@ impl DebeziumConfig {
             interval: IntervalMode::Numeric,
             hstore: HstoreMode::Json,
             money_fraction_digits: 2,
-            placeholder: PLACEHOLDER.to_owned(),
+            placeholder: PLACEHOLDER.as_bytes().to_vec(),
             skipped: Skipped { truncates: true, ..Skipped::default() },
             schema_names: AdjustMode::None,
             field_names: AdjustMode::None,
+            transaction_metadata: false,
+            transaction_topic: "transaction".to_owned(),
             key_columns: Vec::new(),
         }
     }
@@ -295,6 +301,11 @@ fn read_section(section: &Section<'_>, name: &str, kind: &str) -> Option<Debeziu
         false => Some(defaults.skipped),
     };
     let (schema_names, field_names) = (adjust("schema_name_adjustment_mode"), adjust("field_name_adjustment_mode"));
+    let transaction_metadata = switch("provide_transaction_metadata", false);
+    let transaction_topic = match section.has("topic_transaction") {
+        true => section.value("topic_transaction", parse_prefix),
+        false => Some(defaults.transaction_topic),
+    };
     let key_columns = match section.has("message_key_columns") {
         true => section.value("message_key_columns", parse_key_columns),
         false => Some(Vec::new()),
@@ -317,6 +328,8 @@ fn read_section(section: &Section<'_>, name: &str, kind: &str) -> Option<Debeziu
         skipped: skipped?,
         schema_names: schema_names?,
         field_names: field_names?,
+        transaction_metadata: transaction_metadata?,
+        transaction_topic: transaction_topic?,
         key_columns: key_columns?,
     })
 }
@@ -330,15 +343,15 @@ fn parse_prefix(text: &str) -> Result<String, String> {
     }
 }
 
-/// A text, or its bytes in hexadecimal digits behind `hex:`, if these are text.
-fn placeholder(text: &str) -> String {
+/// A text, or bytes in hexadecimal digits behind `hex:`.
+fn placeholder(text: &str) -> Vec<u8> {
     let decoded = text.strip_prefix("hex:").and_then(|digits| {
         let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
         let byte = |pair: &[u8; 2]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
         let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
-        if rest.is_empty() { String::from_utf8(bytes?).ok() } else { None }
+        if rest.is_empty() { bytes } else { None }
     });
-    decoded.unwrap_or_else(|| text.to_owned())
+    decoded.unwrap_or_else(|| text.as_bytes().to_vec())
 }
 
 fn parse_skipped(text: &str) -> Result<Skipped, String> {

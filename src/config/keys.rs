@@ -142,6 +142,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("debezium.skipped_operations", Shape::Text, Scope::Both, For::All),
     key("debezium.schema_name_adjustment_mode", Shape::Text, Scope::Both, For::All),
     key("debezium.field_name_adjustment_mode", Shape::Text, Scope::Both, For::All),
+    key("debezium.provide_transaction_metadata", Shape::Text, Scope::Both, For::All),
+    key("debezium.topic_transaction", Shape::Text, Scope::Both, For::All),
     key("debezium.message_key_columns", Shape::Text, Scope::Both, For::All),
     key("delivery", Shape::Text, Scope::Both, For::All),
     key("memory", Shape::Section, Scope::Both, For::All),
@@ -173,12 +175,41 @@ pub(crate) fn is_key(path: &str) -> bool {
     KEYS.iter().any(|key| key.path == path)
 }
 
-/// Keys that people look for and that can't be there, with the reason.
-const REFUSED: &[(&str, &str)] = &[(
-    "backfill.host",
-    "what a replica shows can't be compared with the primary's log: PostgreSQL standbys don't say which transactions a \
-     snapshot sees, and a MySQL replica has a binlog of its own; remove `backfill.host`",
-)];
+/// Keys that people look for and that can't be there, with the reason; each says what to do.
+const REFUSED: &[(&str, &str)] = &[
+    (
+        "backfill.host",
+        "what a replica shows can't be compared with the primary's log: PostgreSQL standbys don't say which transactions a \
+         snapshot sees, and a MySQL replica has a binlog of its own; remove `backfill.host`",
+    ),
+    ("debezium.snapshot_mode", "which rows are copied is said by `backfill`; remove `debezium.snapshot_mode`"),
+    (
+        "debezium.heartbeat_interval_ms",
+        "positions are committed without events, so that nothing has to be sent to keep a slot from growing; remove \
+         `debezium.heartbeat_interval_ms`",
+    ),
+    ("debezium.table_include_list", "tables are chosen by `source.tables`; write them there"),
+    ("debezium.table_exclude_list", "tables are chosen by `source.tables`, where `!` leaves one out; write them there"),
+    ("debezium.include_query", "that is `source.include_query`; write it there"),
+    (
+        "debezium.include_schema_changes",
+        "statements aren't published; table versions are, on the topic rowcast.schema.<name>; remove `debezium.include_schema_changes`",
+    ),
+    (
+        "debezium.event_processing_failure_handling_mode",
+        "what becomes of an event that can't be encoded is said by `on_poison`; write it there",
+    ),
+    (
+        "debezium.enable_time_adjuster",
+        "years stay as they are with `exact: true`, and move as in the original with `exact: false`; remove `debezium.enable_time_adjuster`",
+    ),
+    (
+        "debezium.include_unknown_datatypes",
+        "with `exact: true` types that the original leaves out are text; remove `debezium.include_unknown_datatypes`",
+    ),
+    ("debezium.topic_delimiter", "topics are named by `sink.topic`; write it there"),
+    ("debezium.xmin_fetch_interval_ms", "`xmin` is always null; remove `debezium.xmin_fetch_interval_ms`"),
+];
 
 /// The kinds that are in effect for a source; `None` while unknown (missing, misspelt or behind `${...}`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -165,8 +165,16 @@ impl TableText {
     pub fn read_event(&self, out: &mut Vec<u8>, read: &ReadText, seq: u64, row: &[Value<'_>]) {
         match (&self.debezium, &read.debezium) {
             (Some(table), Some(TransactionText::Debezium(place))) => {
-                let place_of = Place::default();
-                let it = RowEvent { op: Op::Read, seq, place: place_of, id_suffix: "", before: None, after: Some(row) };
+                let at = Place::default();
+                let it = RowEvent {
+                    op: Op::Read,
+                    seq,
+                    place: at,
+                    order: None,
+                    id_suffix: "",
+                    before: None,
+                    after: Some(row),
+                };
                 table.event(out, place, &it);
             }
             _ => json::read_event(out, &self.json, &read.json, seq, row),
@@ -177,9 +185,16 @@ impl TableText {
     pub fn void_event(&self, out: &mut Vec<u8>, read: &ReadText) {
         match (&self.debezium, &read.debezium) {
             (Some(table), Some(TransactionText::Debezium(place))) => {
-                let place_of = Place::default();
-                let it =
-                    RowEvent { op: Op::Truncate, seq: 0, place: place_of, id_suffix: "", before: None, after: None };
+                let at = Place::default();
+                let it = RowEvent {
+                    op: Op::Truncate,
+                    seq: 0,
+                    place: at,
+                    order: None,
+                    id_suffix: "",
+                    before: None,
+                    after: None,
+                };
                 table.event(out, place, &it);
             }
             _ => json::void_event(out, &self.json, &read.json),

@@ -29,6 +29,7 @@ use super::{PipelineOptions, RunError};
 use crate::backfill::merge::{KeyHash, Touch};
 use crate::backfill::watch::WatchList;
 use crate::config::{OnPoison, TopicTemplate};
+use crate::format::debezium::{Codec, Counts};
 use crate::format::json;
 use crate::format::{Format, ReadAt, ReadText, RowEvent, TableText};
 use crate::route;
@@ -53,6 +54,10 @@ pub struct Encoder {
     pub(super) dead_letters: Arc<Destination>,
     pub(super) on_poison: OnPoison,
     watch: WatchList,
+    /// The topic of begins and ends, and what is counted of the transaction in progress, if events are numbered: then batches are encoded
+    /// one after the other.
+    transactions: Arc<Destination>,
+    counts: Option<Mutex<Counts>>,
     tables: Mutex<HashMap<u64, Arc<Destination>>>,
 }
 
@@ -178,18 +183,19 @@ impl Encoder {
     /// An encoder for one run of a source that resumes inside a transaction if `skip` says so.
     pub fn new(options: &PipelineOptions, skip: Option<Inside>, watch: WatchList) -> Self {
         let (name, format) = (&options.name, &options.format);
+        let bare = |topic| {
+            let headers = Headers::Fixed(Arc::from([]));
+            Arc::new(Destination { topic, table: None, text: None, headers, largest: OnceLock::new() })
+        };
         let messages = match format.debezium() {
-            Some(codec) => Arc::new(Destination {
-                topic: codec.message_topic(),
-                table: None,
-                text: None,
-                headers: Headers::Fixed(Arc::from([])),
-                largest: OnceLock::new(),
-            }),
+            Some(codec) => bare(codec.message_topic()),
             None => Destination::plain(&route::message_topic(name)),
         };
+        let numbered = format.debezium().filter(|codec| codec.config.transaction_metadata);
         Self {
             messages,
+            transactions: bare(numbered.map(Codec::transaction_topic).unwrap_or_default()),
+            counts: numbered.map(|_| Mutex::default()),
             dead_letters: Destination::plain(&route::dead_letter_topic(name)),
             headers: match format.debezium() {
                 Some(codec) => Headers::Fixed(Arc::from(codec.headers())),
@@ -204,6 +210,11 @@ impl Encoder {
             watch,
             tables: Mutex::default(),
         }
+    }
+
+    /// Whether batches must be encoded one after the other, in order.
+    pub fn is_sequential(&self) -> bool {
+        self.counts.is_some()
     }
 
     /// Name of the source.
@@ -242,6 +253,7 @@ impl Encoder {
             batch.tables.iter().map(|table| self.destination(table)).collect();
         destinations.push(Arc::clone(&self.messages));
         destinations.push(Arc::clone(&self.dead_letters));
+        destinations.push(Arc::clone(&self.transactions));
         let arena = Bump::new();
         let watch = self.watch.load();
         let watched = batch.tables.iter().map(|table| watch.has(&table.name)).collect();
@@ -257,6 +269,10 @@ impl Encoder {
             rows: 0,
             before: Vec::new(),
             after: Vec::new(),
+            counts: self
+                .counts
+                .as_ref()
+                .map(|counts| std::mem::take(&mut *counts.lock().unwrap_or_else(PoisonError::into_inner))),
         };
         work.out.buf.clear();
         if let Some(open) = &batch.open {
@@ -268,6 +284,9 @@ impl Encoder {
         }
         if work.open.is_some() {
             work.progress(Progress::Rows(work.rows));
+        }
+        if let (Some(kept), Some(counts)) = (&self.counts, work.counts.take()) {
+            *kept.lock().unwrap_or_else(PoisonError::into_inner) = counts;
         }
         Ok(work.out)
     }
@@ -302,6 +321,7 @@ impl Encoder {
                         op: Op::Read,
                         seq: *seq,
                         place: Place::default(),
+                        order: None,
                         id_suffix: "",
                         before: None,
                         after: None,

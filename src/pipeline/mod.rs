@@ -379,14 +379,17 @@ async fn dispatch(
     workers: usize,
 ) {
     let slots = Arc::new(Semaphore::new(workers + 1));
+    // a turn is taken here, in order, and ends with the batch
+    let turns = Arc::new(Semaphore::new(if encoder.is_sequential() { 1 } else { workers + 1 }));
     let buffers = publish::Buffers::default();
     while let Some((batch, held)) = waiting.recv().await {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
         let (encoder, buffer) = (Arc::clone(&encoder), buffers.take());
         let pool = buffers.clone();
         let work = tokio::task::spawn_blocking(move || {
             let mut encoded = encoder.encode(&batch, buffer)?;
-            drop(batch);
+            drop((batch, turn));
             encoded.held = vec![held, slot];
             Ok(publish::Staged::new(encoded, pool))
         });

@@ -30,7 +30,7 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
         (
             "unknown key at the top",
             format!("{SHOP}zebra: 1\n"),
-            "x.yaml:12:1: unknown key `zebra`; allowed: name, source, sink, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir",
+            "x.yaml:12:1: unknown key `zebra`; allowed: name, source, sink, format, debezium, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir",
         ),
         (
             "key in the wrong section",
@@ -42,7 +42,7 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
             "dotted key",
             format!("{SHOP}memory.budget: 1MiB\n"),
             "x.yaml:12:1: unknown key `memory.budget`; write nested keys in lines of their own, indented; allowed: name, \
-             source, sink, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir",
+             source, sink, format, debezium, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir",
         ),
         (
             "key of the shared file",
@@ -395,9 +395,36 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
         (
             "merge key",
             format!("x: &x {{a: b}}\n{SHOP}<<: *x\n"),
-            "x.yaml:1:1: unknown key `x`; allowed: name, source, sink, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir\n\
+            "x.yaml:1:1: unknown key `x`; allowed: name, source, sink, format, debezium, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir\n\
              x.yaml:13:1: unknown key `<<`; YAML merge keys aren't supported, what sources share belongs in rowcast.yaml; \
-             allowed: name, source, sink, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir",
+             allowed: name, source, sink, format, debezium, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir",
+        ),
+        (
+            "options of a format that isn't chosen",
+            format!("{SHOP}debezium: {{exact: false}}\n"),
+            "x.yaml:12:1: `debezium` means nothing here: events are written in our own format; write `format: debezium`, or remove the section",
+        ),
+        (
+            "Debezium's options",
+            format!(
+                "{SHOP}format: debezium\ndebezium:\n  exact: maybe\n  topic_prefix: 'a b'\n  decimal_handling_mode: precice\n  skipped_operations: 'c,x'\n  \
+                 message_key_columns: orders\n  snapshot_mode: initial\n  heartbeat_interval_ms: 5\n  unavailable: x\n"
+            ),
+            "x.yaml:14:10: `debezium.exact` is `maybe`: allowed: true, false\n\
+             x.yaml:15:17: `debezium.topic_prefix` is `a b`: expected letters, digits, . _ -, at most 200\n\
+             x.yaml:16:26: `debezium.decimal_handling_mode` is `precice`: did you mean `precise`? allowed: precise, double, string\n\
+             x.yaml:17:23: `debezium.skipped_operations` is `c,x`: allowed: c, u, d, t, none\n\
+             x.yaml:18:24: `debezium.message_key_columns` is `orders`: expected table:column,column, several separated by `;`, such as public.orders:tenant,id\n\
+             x.yaml:19:3: `debezium.snapshot_mode` isn't supported: which rows are copied is said by `backfill`; remove `debezium.snapshot_mode`\n\
+             x.yaml:20:3: `debezium.heartbeat_interval_ms` isn't supported: positions are committed without events, so that nothing has to be sent to keep a slot \
+             from growing; remove `debezium.heartbeat_interval_ms`\n\
+             x.yaml:21:3: unknown key `unavailable` in `debezium`; allowed: exact, topic_prefix, key_schemas_enable, value_schemas_enable, extended_headers_enabled, tombstones_on_delete, decimal_handling_mode, time_precision_mode, binary_handling_mode, bigint_unsigned_handling_mode, interval_handling_mode, hstore_handling_mode, money_fraction_digits, unavailable_value_placeholder, skipped_operations, schema_name_adjustment_mode, field_name_adjustment_mode, provide_transaction_metadata, topic_transaction, message_key_columns",
+        ),
+        (
+            "a mode that the binlog connectors don't have",
+            format!("{STOCK}format: debezium\ndebezium: {{time_precision_mode: adaptive}}\n"),
+            "x.yaml:11:12: `debezium.time_precision_mode` is `adaptive`, which the original doesn't take for MySQL and MariaDB; write \
+             adaptive_time_microseconds",
         ),
         ("empty file", "# nothing\n".to_owned(), "x.yaml: the file is empty; it needs `name`, `source` and `sink`"),
         (
@@ -432,7 +459,7 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
              read_timeout: 5\nsink:\n  type: kafak\n"
                 .to_owned(),
             "x.yaml:1:7: `name` is `Shop`: expected letters a-z, digits, _ and -, at most 50, a letter or digit first\n\
-             x.yaml:2:1: unknown key `suorce`; did you mean `source`? allowed: name, source, sink, delivery, memory, commit, \
+             x.yaml:2:1: unknown key `suorce`; did you mean `source`? allowed: name, source, sink, format, debezium, delivery, memory, commit, \
              backfill, on_gap, on_poison, on_table_failure, state_dir\n\
              x.yaml:5:9: `source.host` is `a b`: expected a host's name or address alone\n\
              x.yaml:6:9: `source.port` is `x`: expected a number from 1 to 65535\n\

@@ -201,7 +201,7 @@ impl Span {
     }
 }
 
-/// A statement that isn't about rows, in the log. A TRUNCATE isn't one: it is a [`Change`].
+/// A statement that isn't about rows, in the log, of whatever database. A TRUNCATE isn't one: it is a [`Change`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ddl {
     /// Its text, as the server logged it, whole; bytes that aren't UTF-8 are replaced.

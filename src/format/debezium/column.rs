@@ -28,7 +28,7 @@ pub(super) fn mapped(column: &Column, kind: &str, config: &DebeziumConfig) -> Op
             config.exact.then_some((Form::OwnText, named))
         })
     } else {
-        mysql(column, config)
+        mysql(column, kind, config)
     }
 }
 
@@ -288,7 +288,7 @@ fn sparse() -> Mapped {
     (Form::SparseVector, Schema::named(kind, "io.debezium.data.SparseDoubleVector").documented("Sparse double vector"))
 }
 
-fn mysql(column: &Column, config: &DebeziumConfig) -> Option<Mapped> {
+fn mysql(column: &Column, kind: &str, config: &DebeziumConfig) -> Option<Mapped> {
     let exact = config.exact;
     let native = column.native.as_str();
     Some(match &column.ty {
@@ -325,6 +325,8 @@ fn mysql(column: &Column, config: &DebeziumConfig) -> Option<Mapped> {
         }
         Type::Year => (Form::Plain, Schema::named(Kind::Int32, "io.debezium.time.Year")),
         Type::Uuid => (Form::Text, text(false)),
+        // there it is text with a check
+        Type::Json if kind == "mariadb" => (Form::Text, text(false)),
         Type::Json => (Form::Document { compact: true, spaced: !exact }, named_text("io.debezium.data.Json")),
         Type::Enum { labels: all } => (Form::Text, labels("io.debezium.data.Enum", all)),
         Type::Set { labels: all } => (Form::Set, labels("io.debezium.data.EnumSet", all)),

@@ -1,15 +1,14 @@
 //! What stands for values that aren't there: a column's DEFAULT in its schema, what a required column has in an image that lacks it, and the
 //! placeholder of what the log left out.
 
+use md5::{Digest, Md5};
 use rowcast_core::{Bump, Column, Date, DateTime, DefaultValue, Interval, Table, Time, Type, Value};
 
-use super::form::{self, Form, Place};
+use super::form::{Form, Place};
 use super::schema::{Kind, Schema};
 use super::{Codec, Server, string};
-use crate::format::json::uint;
-
-/// The placeholder that the original has for `uuid[]`: the name-based uuid of its usual placeholder.
-const UUID_PLACEHOLDER: (&str, &str) = ("__debezium_unavailable_value", "b68a35a7-17ad-35b3-af2a-ae46edb4545a");
+use crate::config::BinaryMode;
+use crate::format::json::{base64, int, write_uuid};
 
 /// A column's DEFAULT as JSON, as its schema has it; none if it has none that the original knows.
 pub(super) fn of(
@@ -21,6 +20,7 @@ pub(super) fn of(
     arena: &Bump,
 ) -> Option<Vec<u8>> {
     let column = table.columns.get(index)?;
+    let nullable = column.nullable.unwrap_or(true);
     let default = column.facts.as_ref()?.default.as_ref()?;
     // a struct can't be a default, and of these types the original knows none
     if matches!(schema.kind, Kind::Struct(_) | Kind::Array(_) | Kind::Map(..)) || !has_default(column, codec) {
@@ -31,9 +31,35 @@ pub(super) fn of(
         DefaultValue::Call => call(&column.ty)?,
         DefaultValue::Expression => return None,
     };
+    let value = match value {
+        // the original takes the moment that stands for a function for a date of zeros
+        Value::Instant(_) if codec.server != Server::Postgres && default.value == DefaultValue::Call && nullable => {
+            return None;
+        }
+        // the original reads it as the largest number of 64 bits with a sign
+        Value::UInt(number) if *form == Form::Wrapping => Value::UInt(number.min(i64::MAX as u64)),
+        Value::Bytes(bytes) => Value::Bytes(padded(bytes, column, arena)),
+        // it reads up to the first quote, and doesn't pad
+        Value::Text(text) if !codec.config.exact && codec.server == Server::Postgres => {
+            let text = text.split('\'').next().unwrap_or_default();
+            Value::Text(if column.native.starts_with("character(") { text.trim_end_matches(' ') } else { text })
+        }
+        value => value,
+    };
     let mut out = Vec::new();
     let place = Place { read: false, adjust: false };
     form.written(&mut out, &value, place).then_some(out)
+}
+
+/// What a server of a fixed length has of shorter bytes.
+fn padded<'a>(bytes: &'a [u8], column: &Column, arena: &'a Bump) -> &'a [u8] {
+    let length = column.native.strip_prefix("binary(").and_then(|rest| rest.strip_suffix(')'));
+    match length.and_then(|length| length.parse::<usize>().ok()).filter(|length| *length <= 255) {
+        Some(length) if length > bytes.len() => {
+            arena.alloc_slice_fill_iter((0..length).map(|at| bytes.get(at).copied().unwrap_or(0)))
+        }
+        _ => bytes,
+    }
 }
 
 /// Whether the original reads DEFAULTs of this type.
@@ -114,34 +140,33 @@ pub(super) fn fallback(form: &Form, schema: &Schema) -> Vec<u8> {
 
 /// What a column of the row after is written as that the log left out.
 pub(super) fn unavailable(column: &Column, form: &Form, schema: &Schema, codec: &Codec) -> Vec<u8> {
-    let text = codec.config.placeholder.as_str();
+    let bytes = codec.config.placeholder.as_slice();
+    let text = &*String::from_utf8_lossy(bytes);
     let mut out = Vec::new();
+    let map = |out: &mut Vec<u8>| {
+        out.push(b'{');
+        string(out, text);
+        out.push(b':');
+        string(out, text);
+        out.push(b'}');
+    };
     match (form, &schema.kind) {
-        (Form::Bytes(mode), _) => form::binary(&mut out, text.as_bytes(), *mode),
+        (Form::Bytes(_), Kind::Bytes) => base64(&mut out, bytes),
         (Form::HstoreText, _) => {
-            let mut inner = b"{".to_vec();
-            string(&mut inner, text);
-            inner.push(b':');
-            string(&mut inner, text);
-            inner.push(b'}');
+            let mut inner = Vec::new();
+            map(&mut inner);
             string(&mut out, &String::from_utf8_lossy(&inner));
         }
-        (Form::Map, _) => {
-            out.push(b'{');
-            string(&mut out, text);
-            out.push(b':');
-            string(&mut out, text);
-            out.push(b'}');
-        }
-        (Form::Array { of, .. }, _) if codec.server == Server::Postgres => array(&mut out, column, of, text),
+        (Form::Map, _) => map(&mut out),
+        (Form::Array { of, .. }, _) if codec.server == Server::Postgres => array(&mut out, column, of, bytes, text),
         (_, Kind::String) => string(&mut out, text),
         _ => out.extend_from_slice(b"null"),
     }
     out
 }
 
-/// The original has placeholders for arrays of some types, among them the placeholder's bytes as numbers.
-fn array(out: &mut Vec<u8>, column: &Column, of: &Form, text: &str) {
+/// The original has placeholders for arrays of some types, among them the placeholder's bytes as numbers, and a uuid made of it.
+fn array(out: &mut Vec<u8>, column: &Column, of: &Form, bytes: &[u8], text: &str) {
     let native = column.native.split('(').next().unwrap_or_default().trim_end_matches("[]");
     match native {
         "text" | "character varying" | "character" | "bpchar" | "json" | "jsonb" => {
@@ -151,21 +176,33 @@ fn array(out: &mut Vec<u8>, column: &Column, of: &Form, text: &str) {
         }
         "bytea" => {
             out.push(b'[');
-            if let Form::Bytes(mode) = of {
-                form::binary(out, text.as_bytes(), *mode);
+            match of {
+                Form::Bytes(BinaryMode::Bytes) => base64(out, bytes),
+                _ => string(out, text),
             }
             out.push(b']');
         }
         "integer" | "date" | "bigint" => {
-            for (at, byte) in text.bytes().enumerate() {
-                out.push(if at == 0 { b'[' } else { b',' });
-                uint(out, u64::from(byte));
+            out.push(b'[');
+            for (at, byte) in bytes.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                int(out, i64::from(*byte as i8));
             }
             out.push(b']');
         }
-        "uuid" if text == UUID_PLACEHOLDER.0 => {
+        "uuid" => {
+            let mut uuid: [u8; 16] = Md5::digest(bytes).into();
+            for (at, byte) in uuid.iter_mut().enumerate() {
+                match at {
+                    6 => *byte = (*byte & 0x0f) | 0x30,
+                    8 => *byte = (*byte & 0x3f) | 0x80,
+                    _ => {}
+                }
+            }
             out.push(b'[');
-            string(out, UUID_PLACEHOLDER.1);
+            write_uuid(out, &uuid);
             out.push(b']');
         }
         _ => out.extend_from_slice(b"null"),

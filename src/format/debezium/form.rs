@@ -3,9 +3,10 @@
 //!
 //! A value that its form can't hold (a decimal's `NaN` in bytes) is `null`, as the original's is.
 
-use rowcast_core::value::{Array, Dimension, Geometry, Range};
+use rowcast_core::value::Geometry;
 use rowcast_core::{DateTime, Value};
 
+use super::nested::{write_array, write_range};
 use super::number;
 use super::string;
 use super::time::{self, Unit};
@@ -158,9 +159,7 @@ impl Form {
                 }
             }
             (Form::HstoreText, Value::Object(members)) => write_hstore(out, members),
-            (Form::Map, Value::Object(members)) => {
-                write_members(out, members);
-            }
+            (Form::Map, Value::Object(members)) => write_members(out, &java_order(members)),
             (Form::Point, Value::Geometry(geometry)) => return write_point(out, geometry.wkb, geometry.srid),
             (Form::Point, Value::Other(text)) => return write_text_point(out, text),
             (Form::Geometry { extended }, Value::Geometry(geometry)) => write_geometry(out, geometry, *extended),
@@ -399,10 +398,26 @@ fn write_members(out: &mut Vec<u8>, members: &[(&str, Value<'_>)]) {
     out.push(b'}');
 }
 
+/// The order in which Java's hash map gives its members back, which the original's are in: by the bucket of the key's hash, in a table that
+/// doubles when it is three quarters full. (Java makes trees of buckets with eight members and more; nobody has seen one of these.)
+fn java_order<'m, 'v>(members: &'m [(&'v str, Value<'v>)]) -> Vec<(&'v str, Value<'v>)> {
+    let mut capacity = 16_usize;
+    while members.len() > capacity / 4 * 3 {
+        capacity *= 2;
+    }
+    let bucket = |key: &str| {
+        let hash = key.encode_utf16().fold(0_u32, |hash, unit| hash.wrapping_mul(31).wrapping_add(u32::from(unit)));
+        (hash ^ hash >> 16) as usize & (capacity - 1)
+    };
+    let mut ordered = members.to_vec();
+    ordered.sort_by_key(|(key, _)| bucket(key));
+    ordered
+}
+
 /// An object as a text: the object's own text is escaped once more.
 fn write_hstore(out: &mut Vec<u8>, members: &[(&str, Value<'_>)]) {
     let mut inner = Vec::new();
-    write_members(&mut inner, members);
+    write_members(&mut inner, &java_order(members));
     string(out, std::str::from_utf8(&inner).unwrap_or_default());
 }
 
@@ -493,108 +508,90 @@ fn write_numbers(out: &mut Vec<u8>, numbers: &[f32]) {
     out.push(b']');
 }
 
-/// A range as the server writes it: `["2026-11-22 11:32:36",infinity)`.
-fn write_range(out: &mut Vec<u8>, range: &Range<'_>) {
-    let Range::Between { lower, upper, lower_inclusive, upper_inclusive } = range else {
-        return out.extend_from_slice(b"\"empty\"");
-    };
-    let mut text = String::new();
-    text.push(if *lower_inclusive { '[' } else { '(' });
-    push_bound(&mut text, lower);
-    text.push(',');
-    push_bound(&mut text, upper);
-    text.push(if *upper_inclusive { ']' } else { ')' });
-    string(out, &text);
-}
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use rowcast_core::{Date, Time};
 
-/// A bound by the rules of `range_out`: in quotes if something in it would be misread.
-fn push_bound(text: &mut String, bound: &Value<'_>) {
-    let mut plain = Vec::new();
-    match bound {
-        Value::Null | Value::Absent => return,
-        Value::DateTime(at) => push_server_time(&mut plain, *at, false),
-        Value::Instant(at) => push_server_time(&mut plain, *at, true),
-        Value::Date(date) => push_server_date(&mut plain, *date),
-        Value::Text(value) | Value::Decimal(value) | Value::Other(value) => plain.extend_from_slice(value.as_bytes()),
-        value => {
-            json::value(&mut plain, value);
-            plain.retain(|byte| *byte != b'"');
+    use super::*;
+
+    fn shown(form: &Form, value: Value<'_>, read: bool) -> String {
+        let mut out = Vec::new();
+        form.write(&mut out, &value, Place { read, adjust: false });
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn values_have_the_originals_form() {
+        let point: Vec<u8> = [&[1_u8, 1, 0, 0, 0][..], &1.0_f64.to_le_bytes(), &1.0_f64.to_le_bytes()].concat();
+        let geometry = |srid| Value::Geometry(Geometry { wkb: &point, srid });
+        let as_written = Form::Bits { bytes: 0, as_long: true };
+        let trimmed = Form::Bits { bytes: 0, as_long: false };
+        for (form, value, expected) in [
+            (Form::Plain, Value::UInt(u64::MAX), "18446744073709551615"),
+            (Form::Wrapping, Value::UInt(u64::MAX), "-1"),
+            (Form::Decimal { scale: 0 }, Value::UInt(u64::MAX), "\"AP//////////\""),
+            (Form::Decimal { scale: 2 }, Value::Decimal("NaN"), "null"),
+            (Form::DecimalText, Value::Decimal("-Infinity"), "\"NEGATIVE_INFINITY\""),
+            (Form::DecimalDouble, Value::Decimal("NaN"), "\"NaN\""),
+            (Form::Bytes(BinaryMode::Hex), Value::Bytes(b"\x01\xab"), "\"01ab\""),
+            (Form::Bytes(BinaryMode::Base64UrlSafe), Value::Bytes(b"\xfb\xff"), "\"-_8=\""),
+            (Form::Bit, Value::Bits("1"), "true"),
+            (trimmed.clone(), Value::Bits("000000110000001000000001"), "\"AQID\""),
+            (trimmed.clone(), Value::Bits("00"), "\"\""),
+            (trimmed, Value::Bits("101"), "\"BQ==\""),
+            (as_written, Value::Bits("000000001"), "\"AQA=\""),
+            (Form::Bits { bytes: 8, as_long: false }, Value::Bits("10"), "\"AgAAAAAAAAA=\""),
+            (Form::Set, Value::Set(&["a", "b\"c"]), "\"a,b\\\"c\""),
+            (
+                Form::HstoreText,
+                Value::Object(&[("a", Value::Text("1")), ("b", Value::Null)]),
+                r#""{\"a\":\"1\",\"b\":null}""#,
+            ),
+            (Form::Point, geometry(0), r#"{"x":1.0,"y":1.0,"wkb":"AQEAAAAAAAAAAADwPwAAAAAAAPA/","srid":null}"#),
+            (
+                Form::Point,
+                Value::Other("(1,1)"),
+                r#"{"x":1.0,"y":1.0,"wkb":"AQEAAAAAAAAAAADwPwAAAAAAAPA/","srid":null}"#,
+            ),
+            (
+                Form::Geometry { extended: true },
+                geometry(3187),
+                r#"{"wkb":"AQEAACBzDAAAAAAAAAAA8D8AAAAAAADwPw==","srid":3187}"#,
+            ),
+            (Form::Time { unit: Unit::Millis, day_only: true }, Value::Time(Time { micros: -1, digits: 6 }), "null"),
+            (
+                Form::IsoTime { day_only: false },
+                Value::Time(Time { micros: -3_661_000_001, digits: 6 }),
+                "\"-01:01:01.000001Z\"",
+            ),
+            (Form::Days { exact: true }, Value::Date(Date { year: 0, month: 0, day: 0 }), "null"),
+            (Form::OwnText, Value::Other("a\"b"), r#""a\"b""#),
+            (Form::OwnText, Value::Object(&[("x", Value::Int(1))]), r#""{\"x\":1}""#),
+        ] {
+            assert_eq!(shown(&form, value, false), expected, "{form:?}");
         }
     }
-    let plain = String::from_utf8_lossy(&plain);
-    let odd = |letter: char| matches!(letter, '"' | '\\' | '(' | ')' | '[' | ']' | ',') || letter.is_ascii_whitespace();
-    if !plain.is_empty() && !plain.contains(odd) {
-        return text.push_str(&plain);
-    }
-    text.push('"');
-    for letter in plain.chars() {
-        if matches!(letter, '"' | '\\') {
-            text.push(letter);
-        }
-        text.push(letter);
-    }
-    text.push('"');
-}
 
-/// `0044-03-15 BC` is the year -43.
-fn push_server_date(out: &mut Vec<u8>, date: rowcast_core::Date) {
-    let year = if date.year < 1 { 1 - date.year } else { date.year };
-    let shown = format!("{year:04}-{:02}-{:02}{}", date.month, date.day, if date.year < 1 { " BC" } else { "" });
-    out.extend_from_slice(shown.as_bytes());
-}
+    #[test]
+    fn documents_and_instants_tell_a_snapshot_from_the_stream_only_as_the_original() {
+        let text = Value::Json("{\"a b\": [1, \"c , d\\\" \"]}");
+        let document = |spaced| Form::Document { compact: true, spaced };
+        let compact = r#""{\"a b\":[1,\"c , d\\\" \"]}""#;
+        assert_eq!(shown(&document(true), text, false), compact);
+        assert_eq!(shown(&document(false), text, true), compact);
+        assert_eq!(shown(&document(true), text, true), r#""{\"a b\": [1, \"c , d\\\" \"]}""#);
+        let at = DateTime { date: Date { year: 2026, month: 1, day: 2 }, micros: 1_000_000, digits: 3 };
+        let zoned = |trimmed| Form::Zoned { digits: Some(3), trimmed };
+        assert_eq!(shown(&zoned(true), Value::Instant(at), false), "\"2026-01-02T00:00:01.000Z\"");
+        assert_eq!(shown(&zoned(true), Value::Instant(at), true), "\"2026-01-02T00:00:01Z\"");
+        assert_eq!(shown(&zoned(false), Value::Instant(at), true), "\"2026-01-02T00:00:01.000Z\"");
+    }
 
-fn push_server_time(out: &mut Vec<u8>, at: DateTime, zone: bool) {
-    let from = out.len();
-    push_server_date(out, at.date);
-    let era = out.ends_with(b" BC");
-    if era {
-        out.truncate(out.len() - 3);
+    #[test]
+    fn hash_maps_have_javas_order() {
+        let members = [("a", Value::Text("1")), ("bb", Value::Null), ("c d", Value::Text("x"))];
+        let names: Vec<&str> = java_order(&members).iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["bb", "a", "c d"]);
     }
-    debug_assert!(out.len() > from);
-    out.push(b' ');
-    time::write_clock(out, at.micros, None);
-    if zone {
-        out.extend_from_slice(b"+00");
-    }
-    if era {
-        out.extend_from_slice(b" BC");
-    }
-}
-
-fn write_array(out: &mut Vec<u8>, of: &Form, array: &Array<'_>, nested: bool, place: Place) {
-    let mut elements = array.elements.iter();
-    if array.dimensions.len() > 1 && !nested {
-        let outer = array.dimensions.first().map_or(0, |dimension| dimension.length);
-        out.push(b'[');
-        for index in 0..outer {
-            out.extend_from_slice(if index > 0 { b",null" } else { b"null" });
-        }
-        return out.push(b']');
-    }
-    write_dimension(out, of, array.dimensions, &mut elements, place);
-}
-
-fn write_dimension<'a>(
-    out: &mut Vec<u8>,
-    of: &Form,
-    dimensions: &[Dimension],
-    elements: &mut impl Iterator<Item = &'a Value<'a>>,
-    place: Place,
-) {
-    out.push(b'[');
-    if let Some((outer, inner)) = dimensions.split_first() {
-        for index in 0..outer.length {
-            if index > 0 {
-                out.push(b',');
-            }
-            if !inner.is_empty() {
-                write_dimension(out, of, inner, elements, place);
-            } else if let Some(element) = elements.next() {
-                of.write(out, element, place);
-            } else {
-                break;
-            }
-        }
-    }
-    out.push(b']');
 }

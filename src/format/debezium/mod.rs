@@ -18,14 +18,17 @@ mod column;
 mod default;
 mod form;
 pub mod names;
+mod nested;
 mod number;
 mod schema;
 mod source;
 mod time;
+mod transactions;
 
 use rowcast_core::{Bump, Op, Table, TableName, Value};
 
 pub use source::{TransactionText, VERSION, parts_of, place_of};
+pub use transactions::Counts;
 
 use self::form::{Form, Place as ValuePlace};
 use self::schema::{Kind, Schema, fields, int64, text};
@@ -33,6 +36,12 @@ use self::source::TableSource;
 use crate::config::{BinaryMode, DebeziumConfig, KeyColumns};
 use crate::format::json::jackson_string as string;
 use crate::format::json::{RowEvent, int};
+use crate::pipeline::Record;
+
+/// Headers of the two events of a changed key: of the delete and its tombstone, and of the create.
+pub const NEW_KEY: &str = "__debezium.newkey";
+/// See [`NEW_KEY`].
+pub const OLD_KEY: &str = "__debezium.oldkey";
 
 /// Which connector of the original it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +73,7 @@ pub struct Codec {
     db: String,
     headers: Vec<(String, String)>,
     message: MessageText,
+    transactions: transactions::Heads,
 }
 
 /// The prepared schemas of applications' messages.
@@ -71,6 +81,11 @@ pub struct Codec {
 struct MessageText {
     key: Vec<u8>,
     value: Vec<u8>,
+}
+
+/// The topic of the messages that applications write into the log.
+pub(crate) fn message_topic(config: &DebeziumConfig) -> String {
+    format!("{}.message", config.topic_prefix)
 }
 
 impl Codec {
@@ -94,7 +109,8 @@ impl Codec {
             false => Vec::new(),
         };
         let message = MessageText::new(config, server);
-        Self { config: config.clone(), server, kind, db: db.to_owned(), headers, message }
+        let transactions = transactions::Heads::new(config);
+        Self { config: config.clone(), server, kind, db: db.to_owned(), headers, message, transactions }
     }
 
     /// The headers of every record of a table.
@@ -104,7 +120,7 @@ impl Codec {
 
     /// The topic of applications' messages.
     pub fn message_topic(&self) -> String {
-        format!("{}.message", self.config.topic_prefix)
+        message_topic(&self.config)
     }
 
     /// Whether a change isn't published.
@@ -119,6 +135,22 @@ impl Codec {
         }
     }
 
+    /// Takes back the half of a changed key, from the record `first` on, that is of a kind that isn't published: PostgreSQL's connector looks
+    /// at both halves, the others at the change alone.
+    pub fn leave_halves_out(&self, records: &mut Vec<Record>, first: usize) {
+        let skipped = |op| self.server == Server::Postgres && self.skips(op);
+        if records.len() < first + 2 || !(skipped(Op::Delete) || skipped(Op::Insert)) {
+            return;
+        }
+        let left_out = |record: &Record| match record.header.as_ref().map(|header| header.name) {
+            Some(NEW_KEY) => skipped(Op::Delete),
+            Some(OLD_KEY) => skipped(Op::Insert),
+            _ => false,
+        };
+        let change = records.split_off(first.min(records.len()));
+        records.extend(change.into_iter().filter(|record| !left_out(record)));
+    }
+
     /// The columns of a table's key by their indexes, if they are configured to be others than its own; names that the table doesn't have
     /// are left out, as the original does.
     pub fn key_of(&self, table: &Table) -> Option<Vec<usize>> {
@@ -129,6 +161,10 @@ impl Codec {
         }
         // without a primary key it is the first unique index, also one that allows NULLs, which tell no rows apart
         let facts = table.facts.as_deref()?;
+        if !self.config.exact && !facts.primary_key.is_empty() {
+            // whatever the log knows rows by
+            return (facts.primary_key != table.key).then(|| facts.primary_key.clone());
+        }
         let unique = || facts.unique_key.iter().filter_map(|index| table.columns.get(*index));
         let usable = !self.config.exact || unique().all(|column| column.nullable == Some(false));
         let taken = facts.primary_key.is_empty() && !facts.unique_key.is_empty() && usable;
@@ -140,7 +176,7 @@ impl Codec {
         &self,
         out: &mut Vec<u8>,
         transaction: &TransactionText,
-        place: rowcast_core::Place,
+        (place, order): (rowcast_core::Place, Option<[u64; 2]>),
         prefix: &[u8],
         content: &[u8],
     ) -> usize {
@@ -156,7 +192,8 @@ impl Codec {
         out.extend_from_slice(b",\"source\":");
         let nothing = TableName { db: "".into(), schema: Some("".into()), table: "".into() };
         transaction.source(out, &TableSource::new(self.server, &nothing), place);
-        out.extend_from_slice(b",\"transaction\":null,\"message\":{\"prefix\":");
+        transaction.transaction(out, place.at, order);
+        out.extend_from_slice(b",\"message\":{\"prefix\":");
         string(out, &prefix);
         out.extend_from_slice(b",\"content\":");
         form::binary(out, content, self.config.binary);
@@ -269,7 +306,10 @@ impl TableText {
             };
             let optional = schema.optional || column.nullable.unwrap_or(true);
             let default = default::of(table, index, &form, &schema, codec, &arena);
-            let schema = Schema { optional, default: default.clone(), ..schema };
+            // only MariaDB's connector passes comments on
+            let comment = column.facts.as_ref().and_then(|facts| facts.comment.clone());
+            let doc = comment.filter(|_| codec.server == Server::MariaDb).or(schema.doc);
+            let schema = Schema { optional, default: default.clone(), doc, ..schema };
             let fallback = default::fallback(&form, &schema);
             let replaced = default.clone().filter(|_| !config.exact);
             let null = replaced.unwrap_or_else(|| b"null".to_vec());
@@ -353,6 +393,7 @@ impl TableText {
         self.row(out, event.after, place, false);
         out.extend_from_slice(b",\"source\":");
         transaction.source(out, &self.source, event.place);
+        transaction.transaction(out, event.place.at, event.order);
         transaction.end(out, event.op);
         if self.value_schemas {
             out.push(b'}');
@@ -409,8 +450,10 @@ impl TableText {
             out.push(separator);
             separator = b',';
             out.extend_from_slice(&column.name);
-            if !column.form.written(out, &value, place) {
-                out.extend_from_slice(&column.otherwise);
+            match value {
+                Value::Absent => out.extend_from_slice(&column.missing),
+                value if column.form.written(out, &value, place) => {}
+                _ => out.extend_from_slice(&column.otherwise),
             }
         }
         if separator == b'{' {

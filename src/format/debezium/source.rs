@@ -34,6 +34,10 @@ pub struct TransactionText {
     query: Vec<u8>,
     /// The place of rows that were read.
     read: Option<Place>,
+    /// The transaction's id: PostgreSQL's is followed by the place of a row.
+    id: Vec<u8>,
+    /// Commit time in milliseconds, if it is known.
+    commit_ms: i64,
     /// `,"ts_ms":...,"ts_us":...,"ts_ns":...}`
     now: Vec<u8>,
     now_ms: i64,
@@ -90,6 +94,8 @@ impl TransactionText {
             commit_us: None,
             query: b"null".to_vec(),
             read: None,
+            id: Vec::new(),
+            commit_ms: 0,
             now,
             now_ms: micros.div_euclid(1_000),
         }
@@ -100,11 +106,20 @@ impl TransactionText {
         self.statement(None);
         self.read = None;
         let facts = &transaction.facts;
+        self.id.clear();
+        self.commit_ms = transaction.commit_us.div_euclid(1_000);
         match self.server {
             Server::Postgres => {
                 let origin = (facts.origin.as_deref(), facts.origin_lsn);
                 let xid = transaction.xid.map(i64::from);
-                self.postgres(codec, ("false", transaction.commit_us), facts.before, xid, origin);
+                // a message outside of a transaction is its own commit, and has no time
+                let (before, micros) = match (&transaction.mark, xid) {
+                    (Mark::Lsn(lsn), None) => (Some(*lsn), self.now_ms.saturating_mul(1_000)),
+                    _ => (facts.before, transaction.commit_us),
+                };
+                int(&mut self.id, xid.unwrap_or_default());
+                self.id.push(b':');
+                self.postgres(codec, ("false", micros), before, xid, origin);
             }
             Server::MySql | Server::MariaDb => {
                 let gtid = match &transaction.mark {
@@ -116,6 +131,15 @@ impl TransactionText {
                 let with_time = self.server == Server::MySql && gtid.is_some();
                 self.commit_us = with_time.then_some(transaction.commit_us);
                 let file = facts.file.as_deref().unwrap_or_default();
+                match gtid {
+                    Some(gtid) => self.id.extend_from_slice(gtid.as_bytes()),
+                    None => {
+                        for part in ["file=", file, ",pos="] {
+                            self.id.extend_from_slice(part.as_bytes());
+                        }
+                        uint(&mut self.id, facts.begins);
+                    }
+                }
                 self.mysql("false", facts.server_id, gtid, file, facts.thread);
             }
         }
@@ -257,9 +281,39 @@ impl TransactionText {
         self.read.is_some()
     }
 
-    /// Writes what stands behind the block, to the end of an event.
+    /// Writes the transaction's id with its quotes; of PostgreSQL with a place in it.
+    pub(super) fn id(&self, out: &mut Vec<u8>, at: u64) {
+        out.push(b'"');
+        jackson_part(out, &String::from_utf8_lossy(&self.id));
+        if self.server == Server::Postgres {
+            uint(out, at);
+        }
+        out.push(b'"');
+    }
+
+    /// When it was committed, in milliseconds.
+    pub(super) fn commit_ms(&self) -> i64 {
+        self.commit_ms
+    }
+
+    /// Writes `,"transaction":` and its value.
+    pub(super) fn transaction(&self, out: &mut Vec<u8>, at: u64, order: Option<[u64; 2]>) {
+        let Some([total, of_table]) = order else {
+            out.extend_from_slice(b",\"transaction\":null");
+            return;
+        };
+        out.extend_from_slice(b",\"transaction\":{\"id\":");
+        self.id(out, at);
+        out.extend_from_slice(b",\"total_order\":");
+        uint(out, total);
+        out.extend_from_slice(b",\"data_collection_order\":");
+        uint(out, of_table);
+        out.push(b'}');
+    }
+
+    /// Writes what stands behind that, to the end of an event.
     pub(super) fn end(&self, out: &mut Vec<u8>, op: Op) {
-        out.extend_from_slice(b",\"transaction\":null,\"op\":\"");
+        out.extend_from_slice(b",\"op\":\"");
         out.extend_from_slice(match op {
             Op::Insert => b"c",
             Op::Update => b"u",

@@ -24,7 +24,7 @@ impl RowDecoder for Texts {
         None
     }
 
-    fn text_value<'a>(&'a self, column: usize, text: &'a str, _: &'a Bump) -> Option<Value<'a>> {
+    fn text_value<'a>(&'a self, column: usize, _: &Type, text: &'a str, _: &'a Bump) -> Option<Value<'a>> {
         Some(if column == 0 { Value::Int(text.parse().ok()?) } else { Value::Decimal(text) })
     }
 }
@@ -93,7 +93,7 @@ fn event(
 ) -> String {
     let [before, after] = rows;
     let mut out = Vec::new();
-    let it = RowEvent { op, seq: 1, place: at, id_suffix: "", before, after };
+    let it = RowEvent { op, seq: 1, place: at, order: None, id_suffix: "", before, after };
     TableText::new(codec, table).event(&mut out, from, &it);
     masked(&out)
 }
@@ -238,7 +238,7 @@ fn an_event_of_mysql_has_its_place_in_the_binlog() {
 fn a_message_is_an_event_of_its_own_form() {
     let (codec, text) = postgres(&config("postgres", false));
     let mut out = Vec::new();
-    let middle = codec.message(&mut out, &text, at(5), b"outbox", b"\x00\x01");
+    let middle = codec.message(&mut out, &text, (at(5), None), b"outbox", b"\x00\x01");
     assert_eq!(&out[..middle], br#"{"prefix":"outbox"}"#);
     let value: serde_json::Value = serde_json::from_slice(&out[middle..]).unwrap();
     let names: Vec<&String> = value.as_object().unwrap().keys().collect();
@@ -249,7 +249,7 @@ fn a_message_is_an_event_of_its_own_form() {
     assert_eq!(value["message"]["content"], "AAE=");
     let (with_schemas, text) = postgres(&config("postgres", true));
     out.clear();
-    let middle = with_schemas.message(&mut out, &text, at(5), b"outbox", b"");
+    let middle = with_schemas.message(&mut out, &text, (at(5), None), b"outbox", b"");
     for part in [&out[..middle], &out[middle..]] {
         let part: serde_json::Value = serde_json::from_slice(part).unwrap();
         assert!(part["schema"]["name"].as_str().unwrap().starts_with("io.debezium.connector.postgresql.Message"));
@@ -264,7 +264,15 @@ fn an_event_can_be_taken_apart_again() {
     let odd = Value::Text(r#","source":{},"transaction":null,"op":"x""#);
     let after = [Value::Int(1), Value::Null, odd, Value::Null];
     let mut out = Vec::new();
-    let it = RowEvent { op: Op::Insert, seq: 1, place: at(7), id_suffix: "", before: None, after: Some(&after) };
+    let it = RowEvent {
+        op: Op::Insert,
+        seq: 1,
+        place: at(7),
+        order: None,
+        id_suffix: "",
+        before: None,
+        after: Some(&after),
+    };
     TableText::new(&codec, &orders(Some("public"))).event(&mut out, &text, &it);
     let (source, op) = parts_of(&out).unwrap();
     let source: serde_json::Value = serde_json::from_slice(source).unwrap();
@@ -282,4 +290,37 @@ fn a_key_is_that_of_the_configuration_if_there_is_one() {
     for wrong in ["public", "public.orders", "public.(a|b):x", "public.t:a,", "t:a"] {
         assert!(crate::config::parse_key_columns(wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn events_are_numbered_in_their_transaction() {
+    let (codec, text) = postgres(&DebeziumConfig { transaction_metadata: true, ..config("postgres", false) });
+    let (orders, other) =
+        (orders(Some("public")).name, TableName { db: "d".into(), schema: Some("s".into()), table: "t".into() });
+    let mut counts = Counts::default();
+    counts.begin("0/1");
+    assert!(counts.begins() && !counts.begins());
+    assert_eq!([counts.next(&orders), counts.next(&other), counts.next(&orders)], [[1, 1], [2, 1], [3, 2]]);
+    // it goes on in another batch
+    counts.begin("0/1");
+    assert_eq!(counts.next(&other), [4, 2]);
+    let mut out = Vec::new();
+    let value = codec.transaction_begin(&mut out, &text, 24_023_128);
+    assert_eq!(&out[..value], br#"{"id":"771:24023128"}"#);
+    assert_eq!(
+        String::from_utf8_lossy(&out[value..]),
+        r#"{"status":"BEGIN","id":"771:24023128","event_count":null,"data_collections":null,"ts_ms":1760000000123}"#
+    );
+    assert!(counts.ends());
+    out.clear();
+    let value = codec.transaction_end(&mut out, &text, 24_023_200, &counts);
+    assert_eq!(
+        String::from_utf8_lossy(&out[value..]),
+        concat!(
+            r#"{"status":"END","id":"771:24023200","event_count":4,"data_collections":[{"data_collection":"public.orders","event_count":2},"#,
+            r#"{"data_collection":"s.t","event_count":2}],"ts_ms":1760000000123}"#
+        )
+    );
+    counts.begin("0/2");
+    assert!(!counts.ends());
 }

@@ -165,14 +165,14 @@ impl ReadText {
 /// Writes the event of a row that was read.
 pub fn read_event(out: &mut Vec<u8>, table: &TableText, read: &ReadText, seq: u64, row: &[Value<'_>]) {
     let place = Place::default();
-    let it = RowEvent { op: Op::Read, seq, place, id_suffix: "", before: None, after: Some(row) };
+    let it = RowEvent { op: Op::Read, seq, place, order: None, id_suffix: "", before: None, after: Some(row) };
     event(out, table, &read.parts, &it);
 }
 
 /// Writes the event that voids all rows of a table before its copy begins again: a truncation by us, not by the source.
 pub fn void_event(out: &mut Vec<u8>, table: &TableText, read: &ReadText) {
     let place = Place::default();
-    let it = RowEvent { op: Op::Truncate, seq: 0, place, id_suffix: "", before: None, after: None };
+    let it = RowEvent { op: Op::Truncate, seq: 0, place, order: None, id_suffix: "", before: None, after: None };
     event(out, table, &read.parts, &it);
 }
 
@@ -219,6 +219,8 @@ pub struct RowEvent<'a> {
     pub seq: u64,
     /// Where it stands in the log; not in our own envelope, whose positions are the transactions'.
     pub place: Place,
+    /// Its number in its transaction, and among the events of its table there, if events are numbered.
+    pub order: Option<[u64; 2]>,
     /// Told apart when one change makes two events: appended to the id.
     pub id_suffix: &'static str,
     /// The row before, one value per column; none if nothing is to be shown.
@@ -521,7 +523,15 @@ mod tests {
         let after = [Value::Int(7), Value::Text("paid"), Value::Absent];
         let mut out = Vec::new();
         let place = Place::default();
-        let row = RowEvent { op: Op::Update, seq: 3, place, id_suffix: "", before: Some(&before), after: Some(&after) };
+        let row = RowEvent {
+            op: Op::Update,
+            seq: 3,
+            place,
+            order: None,
+            id_suffix: "",
+            before: Some(&before),
+            after: Some(&after),
+        };
         event(&mut out, &table, &transaction, &row);
         assert_eq!(
             String::from_utf8(out).unwrap(),

@@ -124,7 +124,8 @@ pub fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// The same with hexadecimal digits in capitals where a character has no short escape, as Jackson has them.
+/// The same as Jackson writes it: hexadecimal digits in capitals where a character has no short escape, and escapes for characters beyond
+/// Unicode's first plane.
 pub fn jackson_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     jackson_part(out, text);
@@ -137,20 +138,41 @@ pub fn jackson_part(out: &mut Vec<u8>, text: &str) {
 }
 
 #[inline]
-fn part<const CAPITALS: bool>(out: &mut Vec<u8>, text: &str) {
+fn part<const JACKSON: bool>(out: &mut Vec<u8>, text: &str) {
     let mut rest = text.as_bytes();
     loop {
-        let run = plain_run(rest);
+        let run = plain_run::<JACKSON>(rest);
         let (plain, special) = rest.split_at(run.min(rest.len()));
         out.extend_from_slice(plain);
         let Some((byte, after)) = special.split_first() else { break };
-        escape::<CAPITALS>(out, *byte);
-        rest = after;
+        rest = match special.split_first_chunk::<4>() {
+            Some((letter, after)) if JACKSON && *byte >= 0xf0 => {
+                surrogates(out, *letter);
+                after
+            }
+            _ => {
+                escape::<JACKSON>(out, *byte);
+                after
+            }
+        };
     }
 }
 
-fn escape<const CAPITALS: bool>(out: &mut Vec<u8>, byte: u8) {
-    let hex = if CAPITALS { b"0123456789ABCDEF" } else { b"0123456789abcdef" };
+/// A character beyond Unicode's first plane, of four bytes, as the escapes of its two surrogates.
+fn surrogates(out: &mut Vec<u8>, letter: [u8; 4]) {
+    let mut units = [0_u16; 2];
+    let letter = std::str::from_utf8(&letter).ok().and_then(|text| text.chars().next());
+    for unit in letter.map(|letter| letter.encode_utf16(&mut units)).unwrap_or_default() {
+        out.extend_from_slice(b"\\u");
+        for shift in [12, 8, 4, 0] {
+            let digit = usize::from(*unit >> shift & 15);
+            out.push(b"0123456789ABCDEF".get(digit).copied().unwrap_or(b'0'));
+        }
+    }
+}
+
+fn escape<const JACKSON: bool>(out: &mut Vec<u8>, byte: u8) {
+    let hex = if JACKSON { b"0123456789ABCDEF" } else { b"0123456789abcdef" };
     let short = match byte {
         b'"' => b'"',
         b'\\' => b'\\',
@@ -171,7 +193,8 @@ fn escape<const CAPITALS: bool>(out: &mut Vec<u8>, byte: u8) {
 }
 
 /// Length of the longest prefix without a character that must be escaped: eight bytes at a time.
-fn plain_run(bytes: &[u8]) -> usize {
+#[inline]
+fn plain_run<const JACKSON: bool>(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     let has_zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
@@ -183,13 +206,16 @@ fn plain_run(bytes: &[u8]) -> usize {
         let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
         let quote = has_zero(word ^ (ONES * u64::from(b'"')));
         let backslash = has_zero(word ^ (ONES * u64::from(b'\\')));
-        if (control | quote | backslash) != 0 {
+        // the first byte of a character of four: its upper four bits are set
+        let four = if JACKSON { word & (word << 1) & (word << 2) & (word << 3) & HIGHS } else { 0 };
+        if (control | quote | backslash | four) != 0 {
             break;
         }
         length += 8;
     }
     let tail = bytes.get(length..).unwrap_or(&[]);
-    length + tail.iter().take_while(|byte| **byte >= 0x20 && **byte != b'"' && **byte != b'\\').count()
+    let plain = |byte: &u8| *byte >= 0x20 && *byte != b'"' && *byte != b'\\' && !(JACKSON && *byte >= 0xf0);
+    length + tail.iter().take_while(|byte| plain(byte)).count()
 }
 
 /// A JSON document as the server has it. Line breaks between its tokens become blanks, so that an event stays one line;
@@ -531,6 +557,17 @@ mod tests {
                     assert_eq!(json(Value::Text(&text)), serde_json::to_string(&text).unwrap());
                 }
             }
+        }
+    }
+
+    #[test]
+    fn jackson_escapes_what_lies_beyond_the_first_plane() {
+        let mut out = Vec::new();
+        for before in 0..18 {
+            out.clear();
+            jackson_string(&mut out, &format!("{}é\u{1f600}€\u{1f}\u{10ffff}y", "x".repeat(before)));
+            let expected = format!("\"{}é\\uD83D\\uDE00€\\u001F\\uDBFF\\uDFFFy\"", "x".repeat(before));
+            assert_eq!(String::from_utf8(out.clone()).unwrap(), expected);
         }
     }
 

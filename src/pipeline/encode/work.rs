@@ -12,6 +12,7 @@ use super::writer::{KeyMissing, Writer};
 use super::{Destination, Encoded, Encoder, Progress, Record, Touched, undecodable};
 use crate::backfill::merge::{KeyHash, Touch};
 use crate::error::RunError;
+use crate::format::debezium::Counts;
 use crate::format::json;
 use crate::format::{RowEvent, TableText, TransactionText};
 use crate::pipeline::poison::Poison;
@@ -30,6 +31,8 @@ pub(super) struct Work<'a> {
     pub(super) rows: u64,
     pub(super) before: Vec<Value<'a>>,
     pub(super) after: Vec<Value<'a>>,
+    /// Of the transaction in progress, if events are numbered.
+    pub(super) counts: Option<Counts>,
 }
 
 impl<'a> Work<'a> {
@@ -39,6 +42,9 @@ impl<'a> Work<'a> {
 
     pub(super) fn begin(&mut self, transaction: &'a Arc<Transaction>) {
         self.transaction.begin(&self.encoder.format, transaction);
+        if let Some(counts) = &mut self.counts {
+            counts.begin(&transaction.pos);
+        }
         self.skip_rows = match &self.encoder.skip {
             Some(inside) if inside.transaction == transaction.pos => inside.rows,
             _ => 0,
@@ -55,6 +61,7 @@ impl<'a> Work<'a> {
             Event::Prepared(prepared) => self.progress(Progress::Prepared(Prepared::clone(prepared))),
             Event::Settled(name) => self.progress(Progress::Settled(name.clone())),
             Event::Commit(mark, end) => {
+                self.tell_end(end.byte);
                 self.open = None;
                 self.progress(Progress::Commit(mark.clone(), *end));
             }
@@ -68,10 +75,10 @@ impl<'a> Work<'a> {
                 let watched = self.watched.get(change.table as usize).copied().unwrap_or(false);
                 if change.seq > self.skip_rows {
                     self.change(change, watched)?;
-                } else if watched {
-                    // published by an earlier run, but this one's reads must know of it
+                } else if watched || self.counts.is_some() {
+                    // published by an earlier run, but this one's reads must know of it, and it counts
                     let (bytes, records) = (self.out.buf.len(), self.out.records.len());
-                    self.change(change, true)?;
+                    self.change(change, watched)?;
                     self.out.buf.truncate(bytes);
                     self.out.records.truncate(records);
                 }
@@ -80,6 +87,11 @@ impl<'a> Work<'a> {
                 self.rows = message.seq;
                 if message.seq > self.skip_rows {
                     self.message(message);
+                } else if self.counts.is_some() {
+                    let (bytes, records) = (self.out.buf.len(), self.out.records.len());
+                    self.message(message);
+                    self.out.buf.truncate(bytes);
+                    self.out.records.truncate(records);
                 }
             }
         }
@@ -87,13 +99,15 @@ impl<'a> Work<'a> {
     }
 
     fn message(&mut self, message: &Message) {
+        let place = Place { at: message.lsn.0, ..Place::default() };
+        self.tell_begin(place);
+        let order = self.counts.as_mut().map(Counts::next_message);
         let start = self.out.buf.len();
         let (prefix, content) = (self.batch.bytes(message.prefix), self.batch.bytes(message.content));
         let Encoder { format, db, .. } = self.encoder;
         let middle = match (format.debezium(), &self.transaction) {
             (Some(codec), TransactionText::Debezium(transaction)) => {
-                let place = Place { at: message.lsn.0, ..Place::default() };
-                codec.message(&mut self.out.buf, transaction, place, prefix, content)
+                codec.message(&mut self.out.buf, transaction, (place, order), prefix, content)
             }
             _ => {
                 self.out.buf.extend_from_slice(prefix);
@@ -146,6 +160,10 @@ impl<'a> Work<'a> {
                 }
             }
         }
+        let skipped = self.encoder.skips(change.op);
+        if !skipped {
+            self.tell_begin(change.place);
+        }
         let before = has_before.then_some(self.before.as_slice());
         let after = has_after.then_some(self.after.as_slice());
 
@@ -170,37 +188,56 @@ impl<'a> Work<'a> {
             place,
             tombstones,
             debezium,
-            skipped: [false; 2],
-            events: 0,
+            lenient: text.configured_key().is_some() && debezium.is_some_and(|codec| !codec.config.exact),
+            counts: self.counts.as_mut().filter(|_| !skipped).map(|counts| (counts, &table.name)),
         };
         if let Err(KeyMissing) = writer.change(change.op, before, after) {
             self.out.records.truncate(first);
             return self.poison(change, &destination, self.key_missing(table, change));
         }
-        let skipped = writer.skipped;
         if watched {
             self.touch(table, text, change, first);
         }
-        if skipped != [false; 2] {
-            self.leave_out(first, skipped);
+        if skipped {
+            self.out.records.truncate(first);
+        } else if let Some(codec) = self.encoder.format.debezium() {
+            codec.leave_halves_out(&mut self.out.records, first);
         }
         Ok(())
     }
 
-    /// Takes back events of kinds that aren't published, with their tombstones: of the change's records from `first` on, those of its first
-    /// event, of its second one, or of both.
-    fn leave_out(&mut self, first: usize, [one, other]: [bool; 2]) {
-        let mut event = 0_usize;
-        let kept: Vec<Record> = self
-            .out
-            .records
-            .drain(first..)
-            .filter(|record| {
-                event += usize::from(record.value.is_some());
-                !(if event <= 1 { one } else { other })
-            })
-            .collect();
-        self.out.records.extend(kept);
+    /// The record that says that the transaction in progress begins, before its first event.
+    fn tell_begin(&mut self, place: Place) {
+        if let (Some(counts), Some(codec), TransactionText::Debezium(transaction)) =
+            (&mut self.counts, self.encoder.format.debezium(), &self.transaction)
+            && counts.begins()
+        {
+            let start = self.out.buf.len();
+            let value = codec.transaction_begin(&mut self.out.buf, transaction, place.at);
+            self.tell(start, value);
+        }
+    }
+
+    /// The record that says that it ends, with the numbers of its events.
+    fn tell_end(&mut self, end: u64) {
+        if let (Some(counts), Some(codec), TransactionText::Debezium(transaction)) =
+            (&mut self.counts, self.encoder.format.debezium(), &self.transaction)
+            && counts.ends()
+        {
+            let start = self.out.buf.len();
+            let value = codec.transaction_end(&mut self.out.buf, transaction, end, counts);
+            self.tell(start, value);
+        }
+    }
+
+    fn tell(&mut self, start: usize, value: usize) {
+        self.out.records.push(Record {
+            destination: self.batch.tables.len() as u32 + 2,
+            key: Some(start..value),
+            value: Some(value..self.out.buf.len()),
+            to_all_partitions: false,
+            header: None,
+        });
     }
 
     fn poison(&mut self, change: &Change, destination: &Destination, error: RunError) -> Result<(), RunError> {
@@ -215,6 +252,7 @@ impl<'a> Work<'a> {
                 op: change.op,
                 seq: change.seq,
                 place: change.place,
+                order: None,
                 id_suffix: "",
                 before: None,
                 after: None,

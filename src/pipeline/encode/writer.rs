@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use rowcast_core::{Op, Place, Value};
+use rowcast_core::{Op, Place, TableName, Value};
 
 use super::{Encoded, Record, RecordHeader};
-use crate::format::debezium::Codec;
+use crate::format::debezium::{Codec, Counts, NEW_KEY, OLD_KEY};
 use crate::format::{RowEvent, TableText, TransactionText};
 
 /// A key column is in none of a change's images.
@@ -25,12 +25,13 @@ pub(super) struct Writer<'w> {
     pub(super) seq: u64,
     pub(super) place: Place,
     pub(super) tombstones: bool,
-    /// Debezium's form, if that is the format: the two events of a changed key name each other's key in a header, a truncation goes to one
-    /// partition only, and changes of some kinds aren't published.
+    /// Debezium's form, if that is the format: the two events of a changed key name each other's key in a header, and a truncation goes to
+    /// one partition only.
     pub(super) debezium: Option<&'w Codec>,
-    /// Whether the change's first and second event are of such kinds.
-    pub(super) skipped: [bool; 2],
-    pub(super) events: usize,
+    /// What the log lacks of a key is written as in rows.
+    pub(super) lenient: bool,
+    /// Numbers events in their transaction, if that is asked for.
+    pub(super) counts: Option<(&'w mut Counts, &'w TableName)>,
 }
 
 impl Writer<'_> {
@@ -63,8 +64,8 @@ impl Writer<'_> {
                         let second = self.out.records.len();
                         self.event(Op::Insert, "/c", key, None, after);
                         if self.debezium.is_some() {
-                            self.header(first..second, "__debezium.newkey", after, before);
-                            self.header(second..second + 1, "__debezium.oldkey", before, after);
+                            self.header(first..second, NEW_KEY, after, before);
+                            self.header(second..second + 1, OLD_KEY, before, after);
                         }
                     }
                 }
@@ -79,11 +80,13 @@ impl Writer<'_> {
         before: Option<&[Value<'v>]>,
         after: Option<&[Value<'v>]>,
     ) -> Result<Key, KeyMissing> {
+        // then what the log lacks of the old key is a part of it, too
+        let all = self.lenient && before.is_some();
         let differs = |index: &usize| match (column(before, *index), column(after, *index)) {
             (Some(old), Some(new)) => old != new,
             _ => false,
         };
-        if !self.key.iter().any(differs) {
+        if !all && !self.key.iter().any(differs) {
             return Ok(None);
         }
         let (old, new) = (self.key(before, after)?, self.key(after, before)?);
@@ -97,7 +100,8 @@ impl Writer<'_> {
         if key.is_empty() {
             return Ok(None);
         }
-        let value = |index: &usize| column(row, *index).or_else(|| column(other, *index)).map(|value| (*index, value));
+        let lenient = self.lenient;
+        let value = |index: &usize| key_column(lenient, row, other, *index);
         if !key.iter().all(|index| value(index).is_some()) {
             return Err(KeyMissing);
         }
@@ -115,18 +119,13 @@ impl Writer<'_> {
         after: Option<&[Value<'_>]>,
     ) {
         let start = self.out.buf.len();
-        let event = RowEvent { op, seq: self.seq, place: self.place, id_suffix, before, after };
+        let order = self.counts.as_mut().map(|(counts, table)| counts.next(table));
+        let event = RowEvent { op, seq: self.seq, place: self.place, order, id_suffix, before, after };
         self.text.event(&mut self.out.buf, self.transaction, &event);
         let value = Some(start..self.out.buf.len());
         let to_all_partitions = op == Op::Truncate && self.debezium.is_none();
         let destination = self.destination;
         self.out.records.push(Record { destination, key, value, to_all_partitions, header: None });
-        if let Some(codec) = self.debezium
-            && let Some(skipped) = self.skipped.get_mut(self.events)
-        {
-            *skipped = codec.skips(op);
-            self.events += 1;
-        }
     }
 
     /// Gives these records a header with the key of a row.
@@ -137,8 +136,8 @@ impl Writer<'_> {
         row: Option<&[Value<'v>]>,
         other: Option<&[Value<'v>]>,
     ) {
-        let value = |index: &usize| column(row, *index).or_else(|| column(other, *index)).map(|value| (*index, value));
-        let start = self.out.buf.len();
+        let (lenient, start) = (self.lenient, self.out.buf.len());
+        let value = |index: &usize| key_column(lenient, row, other, *index);
         if let Some(table) = self.text.debezium() {
             table.key_header(&mut self.out.buf, self.key.iter().filter_map(value));
         }
@@ -161,4 +160,18 @@ impl Writer<'_> {
 /// A column's value, unless the log left it out.
 fn column<'v>(row: Option<&[Value<'v>]>, index: usize) -> Option<Value<'v>> {
     row.and_then(|row| row.get(index)).copied().filter(|value| !value.is_absent())
+}
+
+/// A column of a row's key, from another row where this one lacks it; if what is lacking is written as such, as absent.
+fn key_column<'v>(
+    lenient: bool,
+    row: Option<&[Value<'v>]>,
+    other: Option<&[Value<'v>]>,
+    index: usize,
+) -> Option<(usize, Value<'v>)> {
+    let value = match lenient {
+        true => Some(column(row, index).unwrap_or(Value::Absent)),
+        false => column(row, index).or_else(|| column(other, index)),
+    };
+    value.map(|value| (index, value))
 }

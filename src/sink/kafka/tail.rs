@@ -72,6 +72,7 @@ pub struct Tail {
     consumer: BaseConsumer<Background>,
     source: String,
     template: TopicTemplate,
+    messages: String,
     assigned: BTreeMap<String, BTreeSet<i32>>,
     /// Partitions whose end of the beginning hasn't been reached, with that end.
     open: BTreeMap<(String, i32), i64>,
@@ -80,11 +81,16 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// Finds the topics and where to begin in them. Blocks for seconds at most.
+    /// Finds the topics (those of tables and `messages`) and where to begin in them. Blocks for seconds at most.
     ///
     /// # Errors
     /// Definite if the properties or the user are refused; transient if Kafka can't be reached.
-    pub fn open(settings: &KafkaSettings, template: &TopicTemplate, from: From) -> Result<Self, RunError> {
+    pub fn open(
+        settings: &KafkaSettings,
+        template: &TopicTemplate,
+        messages: String,
+        from: From,
+    ) -> Result<Self, RunError> {
         let mut config = settings.base();
         config
             // librdkafka wants one to assign partitions; nobody joins it and nothing is committed to it
@@ -105,6 +111,7 @@ impl Tail {
             consumer,
             source: settings.source.clone(),
             template: template.clone(),
+            messages,
             assigned: BTreeMap::new(),
             open: BTreeMap::new(),
             told_end: false,
@@ -208,7 +215,7 @@ impl Tail {
     }
 
     fn holds_events(&self, topic: &str) -> bool {
-        if topic == route::message_topic(&self.source) {
+        if topic == self.messages {
             return true;
         }
         let state = ["rowcast.checkpoint.", "rowcast.schema."].iter().any(|prefix| topic.starts_with(prefix));

@@ -8,7 +8,7 @@ ARGS ?= --workspace
 # KEEP=1 keeps the folder of servers and logs of a demo, a benchmark or a failed test run.
 KEEP ?=
 
-.PHONY: help build test chaos fold fuzz record-debezium demo bench fmt lint docs audit ci servers-prepare clean
+.PHONY: help build test chaos fold fuzz record-debezium diff-debezium demo bench fmt lint docs audit ci servers-prepare clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ fuzz: ## what reads bytes of the servers, against bytes that none sends (a night
 record-debezium: ## runs the real Debezium and writes down what it says: tests/debezium/recorded
 	scripts/prepare.sh
 	ROWCAST_KEEP=$(KEEP) CARGO="$(CARGO)" scripts/debezium-record.sh
+
+diff-debezium: ## the real Debezium and Rowcast on the same databases at once, compared byte for byte
+	scripts/prepare.sh
+	ROWCAST_KEEP=$(KEEP) CARGO="$(CARGO)" scripts/debezium-record.sh --test live
 
 demo: ## two databases, Kafka and the daemon between them, killed and counted; KEEP=1 leaves it up
 	@KEEP="$(KEEP)" CARGO="$(CARGO)" scripts/demo.sh

@@ -13,12 +13,16 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Mutex;
 
 use support::cases::Case;
 use support::connect::Run;
-use support::env;
-use support::source::Kind;
+use support::daemon::Daemon;
+use support::env::APP_PASSWORD;
+use support::source::{Kind, PATIENCE};
+use support::{compare, env};
 
 /// Names that an environment variable chooses.
 fn chosen(variable: &str, all: Vec<String>) -> Vec<String> {
@@ -97,4 +101,110 @@ async fn record() {
     })
     .await;
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// Our configuration for a variant: the connector's options under a prefix of our own, imported as an operator would. Or the options of the variant
+/// that we don't have, as the import tells them.
+async fn imported(run: &Run<'_>, variant: &str, prefix: &str) -> Result<String, String> {
+    let mut options: serde_json::Map<String, serde_json::Value> =
+        run.options(variant, prefix).into_iter().map(|(name, value)| (name, value.into())).collect();
+    // the original's publication is there already, for all tables
+    if let (Kind::Postgres, Some(original)) = (run.source.kind(), run.connectors.first()) {
+        options.insert("publication.name".to_owned(), original.prefix.clone().into());
+    }
+    let file = serde_json::json!({"name": prefix, "config": options}).to_string();
+    let importing = Daemon::command().file("connector.json", &file).args(&["import", "debezium", "connector.json"]);
+    let (code, yaml, report) = importing.output(PATIENCE).await;
+    assert_eq!(code, 0, "{variant}: {report}");
+    let missing = report.lines().filter(|line| line.starts_with("not supported") || line.starts_with("unknown"));
+    let missing: Vec<&str> = missing.filter(|line| !TOLD.iter().any(|told| line.contains(told))).collect();
+    if !missing.is_empty() {
+        let names = missing.iter().map(|line| line.split(": ").next().unwrap());
+        return Err(names.map(|it| it.split_whitespace().last().unwrap()).collect::<Vec<_>>().join(" "));
+    }
+    Ok(yaml.replace("format: debezium\ndebezium:\n", "format: debezium\ndebezium:\n  exact: false\n")
+        // rows of a copy in the order of the original's
+        + "commit:\n  interval: 20ms\nbackfill:\n  parallelism: 1\n")
+}
+
+/// Options whose absence is on the list of differences.
+const TOLD: [&str; 1] = ["include.schema.changes: "];
+
+/// Our daemon with a configuration.
+fn daemon(prefix: &str, yaml: &str) -> Daemon {
+    Daemon::command()
+        .file("source.yaml", yaml)
+        .env(&format!("{}_PASSWORD", prefix.to_ascii_uppercase()), APP_PASSWORD)
+        .env("KAFKA_BROKERS", env().brokers())
+        .args(&["run", "source.yaml"])
+        .spawn()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs the original beside us on the same databases; make diff-debezium runs it"]
+async fn live() {
+    static COUNTS: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
+    static LEFT_OUT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let failed = run_all(|kind, case| async move {
+        let mut run = Run::prepare(env(), kind, case).await;
+        let mut ours = Vec::new();
+        for (variant, _) in &case.variants {
+            match imported(&run, variant, "asked").await {
+                Ok(_) => run.start(variant).await,
+                Err(missing) => {
+                    LEFT_OUT.lock().unwrap().push(format!("{}, {}, {variant}: {missing}", kind.name(), case.name))
+                }
+            }
+        }
+        if run.connectors.is_empty() {
+            return Vec::new();
+        }
+        run.streaming().await;
+        for connector in &run.connectors {
+            let prefix = support::unique("ours");
+            let yaml = imported(&run, &connector.variant, &prefix).await.unwrap();
+            let daemon = daemon(&prefix, &yaml);
+            ours.push((prefix, daemon));
+        }
+        let tables = run.tables().await;
+        for (prefix, daemon) in &mut ours {
+            support::eventually_within(PATIENCE, &format!("the copies of {prefix}"), || async {
+                let log = daemon.stderr();
+                assert!(!log.contains("stopped: "), "{log}");
+                log.matches("the table is copied").count() >= tables
+            })
+            .await;
+        }
+        let prefixes: Vec<String> = run.prefixes().into_iter().chain(ours.iter().map(|it| it.0.clone())).collect();
+        run.stream(&prefixes).await;
+        let (mut failed, allowed) = (Vec::new(), compare::allowed());
+        for (connector, (prefix, _)) in run.connectors.iter().zip(&ours) {
+            let original = run.lines(&connector.prefix, true).await;
+            let found = compare::compare(&original, &run.lines(prefix, true).await);
+            let (known, new): (Vec<_>, Vec<_>) = found.iter().partition(|difference| {
+                allowed.iter().any(|it| it.covers(kind.name(), &case.name, &connector.variant, difference))
+            });
+            let mut counts = COUNTS.lock().unwrap();
+            *counts.entry("variants".to_owned()).or_default() += 1;
+            *counts.entry("lines of the original".to_owned()).or_default() += original.len();
+            *counts.entry("differences on the list".to_owned()).or_default() += known.len();
+            if !new.is_empty() {
+                let shown: Vec<String> = new.iter().take(12).map(ToString::to_string).collect();
+                failed.push(format!(
+                    "{}, {}, {}: {} differences\n  {}",
+                    kind.name(),
+                    case.name,
+                    connector.variant,
+                    new.len(),
+                    shown.join("\n  ")
+                ));
+            }
+        }
+        run.end().await;
+        failed
+    })
+    .await;
+    println!("{:?}", COUNTS.lock().unwrap());
+    println!("not compared, for want of options:\n  {}", LEFT_OUT.lock().unwrap().join("\n  "));
+    assert!(failed.is_empty(), "{} variants differ\n{}", failed.len(), failed.join("\n"));
 }

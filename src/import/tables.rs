@@ -95,7 +95,7 @@ fn pattern(expression: &str) -> Result<String, String> {
 fn parts(expression: &str) -> Result<Vec<String>, String> {
     let mut all = vec![String::new()];
     let mut letters = expression.chars().peekable();
-    let mut push = |all: &mut Vec<String>, text: char| {
+    let push = |all: &mut Vec<String>, text: char| {
         if let Some(last) = all.last_mut() {
             last.push(text);
         }

@@ -32,12 +32,19 @@ async fn ask(servers: &Servers, method: &str, path: &str, body: Option<&Json>) -
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-/// Deletes all connectors of a kind: those that a failed run has left.
+/// Deletes all connectors of a kind, and their databases: those that a failed run has left. (The original tells of DDL of all databases.)
 pub async fn clear(servers: &Servers, kind: Kind) {
     let (_, names) = ask(servers, "GET", "/connectors", None).await;
     let names: Vec<String> = serde_json::from_str(&names).unwrap();
     for name in names.iter().filter(|name| name.starts_with(prefix_of(kind))) {
         ask(servers, "DELETE", &format!("/connectors/{name}"), None).await;
+    }
+    if kind != Kind::Postgres {
+        let source = Source::create_on(servers, kind, "dbzclear").await;
+        let left = "select schema_name from information_schema.schemata where schema_name like 'dbzcase%'";
+        for row in source.query(left).await {
+            source.exec(&format!("drop database {}", row[0].as_deref().unwrap())).await;
+        }
     }
 }
 
@@ -131,19 +138,38 @@ impl<'a> Run<'a> {
 
     /// Starts the original with this variant's options, and waits until its snapshot is over.
     pub async fn start(&mut self, variant: &str) {
-        let (_, own) = self.case.variants.iter().find(|(name, _)| name == variant).unwrap();
         let prefix = super::unique(prefix_of(self.source.kind()));
-        let mut options = connector_options(self.servers, &self.source, &prefix);
-        for (name, value) in own {
-            options.retain(|(known, _)| known != name);
-            options.push((name.clone(), value.replace("{db}", self.source.name())));
-        }
+        let options = self.options(variant, &prefix);
         let config: serde_json::Map<String, Json> =
             options.into_iter().map(|(name, value)| (name, Json::String(value))).collect();
         let (code, body) =
             ask(self.servers, "PUT", &format!("/connectors/{prefix}/config"), Some(&json!(config))).await;
         assert!(code < 300, "{}, {variant}: Connect refused it: {code} {body}", self.case.name);
         self.connectors.push(Connector { prefix, variant: variant.to_owned() });
+    }
+
+    /// All options of a variant under a topic prefix.
+    pub fn options(&self, variant: &str, prefix: &str) -> Vec<(String, String)> {
+        let (_, own) = self.case.variants.iter().find(|(name, _)| name == variant).unwrap();
+        let mut options = connector_options(self.servers, &self.source, prefix);
+        for (name, value) in own {
+            options.retain(|(known, _)| known != name);
+            options.push((name.clone(), value.replace("{db}", self.source.name())));
+        }
+        options
+    }
+
+    /// How many tables there are.
+    pub async fn tables(&self) -> usize {
+        let sql = match self.source.kind() {
+            Kind::Postgres => {
+                "select count(*) from pg_tables where schemaname not in ('pg_catalog', 'information_schema')"
+            }
+            _ => {
+                "select count(*) from information_schema.tables where table_schema = database() and table_type = 'BASE TABLE'"
+            }
+        };
+        self.source.query(sql).await[0][0].as_deref().unwrap().parse().unwrap()
     }
 
     /// Waits until all connectors stream.

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod cases;
 pub mod compact;
+pub mod compare;
 pub mod connect;
 pub mod daemon;
 pub mod debezium;

@@ -400,7 +400,7 @@ fn write_members(out: &mut Vec<u8>, members: &[(&str, Value<'_>)]) {
 
 /// The order in which Java's hash map gives its members back, which the original's are in: by the bucket of the key's hash, in a table that
 /// doubles when it is three quarters full. (Java makes trees of buckets with eight members and more; nobody has seen one of these.)
-fn java_order<'m, 'v>(members: &'m [(&'v str, Value<'v>)]) -> Vec<(&'v str, Value<'v>)> {
+fn java_order<'v>(members: &[(&'v str, Value<'v>)]) -> Vec<(&'v str, Value<'v>)> {
     let mut capacity = 16_usize;
     while members.len() > capacity / 4 * 3 {
         capacity *= 2;

@@ -93,7 +93,7 @@ fn statements(sql: &str) -> Vec<String> {
     for line in sql.lines() {
         if line.trim() == "-- settle" {
             all.push(SETTLE.to_owned());
-        } else if !line.starts_with("--") && !(one.is_empty() && line.trim().is_empty()) {
+        } else if !(line.starts_with("--") || one.is_empty() && line.trim().is_empty()) {
             one.push_str(line);
             if line.trim_end().ends_with(';') {
                 let statement = std::mem::take(&mut one);

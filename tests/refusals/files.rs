@@ -173,12 +173,13 @@ async fn a_full_disk_below_held_events_holds_the_source_back_until_there_is_room
     let config = pg(&db).replace("state_dir: state", &format!("state_dir: {}", state.display()));
     let mut daemon = run(&config);
     streams(&mut daemon).await;
-    // the copy doesn't begin before this transaction ends, and events of the table are held from the request on
+    // the copy doesn't begin before this transaction ends, and events of the table are held as soon as it is planned
     let open = db.connect().await;
     open.batch_execute("begin; insert into orders values (1)").await.unwrap();
     let asked = Daemon::command().args(&["backfill", &db.name, "public.bag", "--state-dir", state.to_str().unwrap()]);
     let (code, _, errors) = asked.output(LIMIT).await;
     assert_eq!(code, 0, "{errors}");
+    daemon.wait_for_log("the copy waits for transactions", LIMIT).await;
     for id in 1..=300 {
         db.exec(&format!("insert into bag values ({id}, repeat('x', 700))")).await;
     }

@@ -8,111 +8,21 @@
 //! `cdc` (password `cdcpw`).
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod support;
+
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use rowcast_core::backfill::{Plan, ReadError, Reading, Snapshot, Target, What};
-use rowcast_core::{Batch, Begin, Bump, Event, Op, Source, SourceStream, TableFilter, TableReader};
-use rowcast_postgres::{Host, MessageFilter, Options, PostgresReader, PostgresSource, Servers, TlsOptions};
-use tokio_postgres::{Client, NoTls};
+use rowcast_core::{Batch, Begin, Bump, Event, Op, Source, SourceStream, TableReader};
+use rowcast_postgres::{PostgresReader, PostgresSource};
+use support::{Db, connect, var};
 
-fn var(name: &str) -> String {
-    let file = std::env::var("ROWCAST_TEST_ENV").expect("ROWCAST_TEST_ENV is not set: see the head of this file");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-    value.unwrap_or_else(|| panic!("no {name} in {file}")).trim_matches('\'').to_owned()
+fn source(db: &Db) -> PostgresSource {
+    PostgresSource::new(db.options(&var("PG_SUPER"), &var("PG_PASSWORD"))).unwrap()
 }
 
-struct Db {
-    name: String,
-    client: Client,
-}
-
-async fn connect(database: &str) -> Client {
-    let parameters = format!(
-        "host={} port={} user={} password={} dbname={database}",
-        var("PG_HOST"),
-        var("PG_PORT"),
-        var("PG_SUPER"),
-        var("PG_PASSWORD")
-    );
-    let (client, connection) = tokio_postgres::connect(&parameters, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
-}
-
-impl Db {
-    async fn create(name: &str, sql: &str) -> Db {
-        let name = format!("bf_{name}_{}", std::process::id());
-        let admin = connect("postgres").await;
-        for _ in 0..100 {
-            match admin.batch_execute(&format!("create database {name}")).await {
-                Ok(()) => break,
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
-        }
-        let client = connect(&name).await;
-        let db = Db { name, client };
-        db.exec(sql).await;
-        db
-    }
-
-    async fn exec(&self, sql: &str) {
-        self.client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{error:?} in {sql}"));
-    }
-
-    fn options(&self, user: &str, password: &str) -> Options {
-        Options {
-            name: "test".to_owned(),
-            servers: Servers::new(
-                Host { name: var("PG_HOST"), port: var("PG_PORT").parse().unwrap() },
-                Vec::new(),
-                Default::default(),
-            ),
-            database: self.name.clone(),
-            user: user.to_owned(),
-            password: password.to_owned().into(),
-            tls: TlsOptions::default(),
-            tables: TableFilter::parse(&["*.*"]).unwrap(),
-            slot: self.name.clone(),
-            publication: self.name.clone(),
-            slot_in_use: Default::default(),
-            known: Vec::new(),
-            temporary: false,
-            binary: true,
-            connect_timeout: Duration::from_secs(10),
-            read_timeout: Duration::from_secs(60),
-            messages: MessageFilter::All,
-            local_only: false,
-            two_phase: false,
-            spill_folder: std::env::temp_dir(),
-            spill_limit: 1 << 30,
-            describe: false,
-        }
-    }
-
-    fn source(&self) -> PostgresSource {
-        PostgresSource::new(self.options(&var("PG_SUPER"), &var("PG_PASSWORD"))).unwrap()
-    }
-
-    async fn reader(&self) -> PostgresReader {
-        self.source().reader().await.unwrap()
-    }
-
-    async fn drop(self) {
-        let admin = connect("postgres").await;
-        let slots = format!(
-            "select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = '{}'",
-            self.name
-        );
-        for _ in 0..100 {
-            if admin.batch_execute(&slots).await.is_ok() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        admin.batch_execute(&format!("drop database {} with (force)", self.name)).await.unwrap();
-    }
+async fn reader(db: &Db) -> PostgresReader {
+    source(db).reader().await.unwrap()
 }
 
 fn target(qualifier: &str, table: &str) -> Target {
@@ -253,14 +163,14 @@ const ROWS: &str = r#"
 
 #[tokio::test]
 async fn rows_and_tables_are_equal_to_the_streams() {
-    let db = Db::create("equal", TABLES).await;
+    let db = Db::create("bf_equal", TABLES).await;
     db.exec(&format!(
         r#"create publication {} for table types, "Odd s"."a.b""c", generated, uniq, keyless, parts, listed (id, shown) where (id <> 2)
         with (publish_via_partition_root = true)"#,
         db.name
     ))
     .await;
-    let source = db.source();
+    let source = source(&db);
     let mut opened = source.open(Begin::Now).await.unwrap();
     db.exec(ROWS).await;
     let total = 52 + 30 + 2 + 20 + 3 + 3 + 2;
@@ -324,7 +234,7 @@ async fn ranges_hold_every_row_once_however_small_the_reads_are() {
          insert into big select n, repeat(chr(65 + n % 26), case when n = 7 then 30000000 else 1000000 end) from generate_series(1, 60) n;",
     )
     .await;
-    let mut reader = db.reader().await;
+    let mut reader = reader(&db).await;
     for (ranges, count) in [(1, 1_000_000), (5, 1000), (1, 100), (100, 50_000)] {
         let (plan, seen) = read_all(&mut reader, &target("public", "t"), ranges, count).await;
         let mut ids: Vec<&String> = seen.rows.iter().map(|row| &row.4[0]).collect();
@@ -373,8 +283,8 @@ fn peak() -> u64 {
 
 #[tokio::test]
 async fn a_read_sees_its_snapshot() {
-    let db = Db::create("snapshot", "create table t (id int primary key); insert into t values (1), (2)").await;
-    let mut reader = db.reader().await;
+    let db = Db::create("bf_snapshot", "create table t (id int primary key); insert into t values (1), (2)").await;
+    let mut reader = reader(&db).await;
     let plan = reader.plan(&target("public", "t"), 1).await.unwrap();
     let mut other = connect(&db.name).await;
     let open = other.transaction().await.unwrap();
@@ -405,7 +315,7 @@ async fn a_read_sees_its_snapshot() {
 #[tokio::test]
 async fn what_can_not_be_read_is_refused_with_the_repair() {
     let role = format!("bf_role_{}", std::process::id());
-    let db = Db::create("refused", &format!("create role {role} login password 'bfpw'")).await;
+    let db = Db::create("bf_refused", &format!("create role {role} login password 'bfpw'")).await;
     db.exec(
         &"create table t (id int primary key, v text); insert into t values (1, 'x'), (2, 'secret');
          create view v as select * from t; create unlogged table u (id int primary key);
@@ -466,7 +376,7 @@ async fn tables_that_change_between_reads_are_noticed() {
          insert into p select n, 'x' from generate_series(1, 199) n;",
     )
     .await;
-    let mut reader = db.reader().await;
+    let mut reader = reader(&db).await;
     let t = target("public", "t");
     let plan = reader.plan(&t, 4).await.unwrap();
     assert_eq!(plan.ranges.len(), 4);
@@ -521,8 +431,8 @@ async fn tables_that_change_between_reads_are_noticed() {
 
 #[tokio::test]
 async fn a_locked_table_is_too_slow_and_a_lost_session_the_sources_error() {
-    let db = Db::create("locks", "create table t (id int primary key); insert into t values (1)").await;
-    let mut reader = db.reader().await;
+    let db = Db::create("bf_locks", "create table t (id int primary key); insert into t values (1)").await;
+    let mut reader = reader(&db).await;
     let t = target("public", "t");
     let plan = reader.plan(&t, 1).await.unwrap();
     let mut other = connect(&db.name).await;

@@ -8,104 +8,27 @@
 //! ends of the log before and behind it.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod support;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use rowcast_core::backfill::{Target, What};
 use rowcast_core::{
-    Batch, Begin, Bump, Change, Column, DefaultValue, Event, Lsn, Mark, Source, SourceStream, Table, TableFilter,
-    TableReader, Transaction, Value,
+    Batch, Begin, Bump, Change, Column, DefaultValue, Event, Lsn, Mark, Source, SourceStream, Table, TableReader,
+    Transaction, Value,
 };
-use rowcast_postgres::{Host, MessageFilter, Options, PostgresSource, PostgresStream, Servers, TlsOptions};
-use tokio_postgres::{Client, NoTls};
+use rowcast_postgres::{Options, PostgresSource, PostgresStream};
+use support::{Db, var};
 
-fn var(name: &str) -> String {
-    let file = std::env::var("ROWCAST_TEST_ENV").expect("ROWCAST_TEST_ENV is not set: see the head of this file");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-    value.unwrap_or_else(|| panic!("no {name} in {file}")).trim_matches('\'').to_owned()
+fn source(db: &Db, describe: bool) -> PostgresSource {
+    let options = db.options(&var("PG_SUPER"), &var("PG_PASSWORD"));
+    PostgresSource::new(Options { describe, ..options }).unwrap()
 }
 
-async fn connect(database: &str) -> Client {
-    let (host, port) = (var("PG_HOST"), var("PG_PORT"));
-    let (user, password) = (var("PG_SUPER"), var("PG_PASSWORD"));
-    let parameters = format!("host={host} port={port} user={user} password={password} dbname={database}");
-    let (client, connection) = tokio_postgres::connect(&parameters, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
-}
-
-struct Db {
-    name: String,
-    client: Client,
-}
-
-impl Db {
-    async fn create(name: &str, sql: &str) -> Db {
-        let name = format!("facts_{name}_{}", std::process::id());
-        let admin = connect("postgres").await;
-        for _ in 0..100 {
-            match admin.batch_execute(&format!("create database {name}")).await {
-                Ok(()) => break,
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
-        }
-        let db = Db { client: connect(&name).await, name };
-        db.exec(sql).await;
-        db
-    }
-
-    async fn exec(&self, sql: &str) {
-        self.client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{error:?} in {sql}"));
-    }
-
-    async fn end_of_log(&self) -> u64 {
-        let row = self.client.query_one("select pg_current_wal_insert_lsn()::text", &[]).await.unwrap();
-        row.get::<_, String>(0).parse::<Lsn>().unwrap().0
-    }
-
-    fn source(&self, describe: bool) -> PostgresSource {
-        let host = Host { name: var("PG_HOST"), port: var("PG_PORT").parse().unwrap() };
-        PostgresSource::new(Options {
-            name: "test".to_owned(),
-            servers: Servers::new(host, Vec::new(), Default::default()),
-            database: self.name.clone(),
-            user: var("PG_SUPER"),
-            password: var("PG_PASSWORD").into(),
-            tls: TlsOptions::default(),
-            tables: TableFilter::parse(&["*.*"]).unwrap(),
-            slot: self.name.clone(),
-            publication: self.name.clone(),
-            slot_in_use: Default::default(),
-            known: Vec::new(),
-            temporary: false,
-            binary: true,
-            connect_timeout: Duration::from_secs(10),
-            read_timeout: Duration::from_secs(60),
-            messages: MessageFilter::All,
-            local_only: false,
-            two_phase: false,
-            spill_folder: std::env::temp_dir(),
-            spill_limit: 1 << 30,
-            describe,
-        })
-        .unwrap()
-    }
-
-    async fn drop(self) {
-        let admin = connect("postgres").await;
-        let slots = format!(
-            "select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = '{}'",
-            self.name
-        );
-        for _ in 0..100 {
-            if admin.batch_execute(&slots).await.is_ok() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        admin.batch_execute(&format!("drop database {} with (force)", self.name)).await.unwrap();
-    }
+async fn end_of_log(db: &Db) -> u64 {
+    let row = db.client.query_one("select pg_current_wal_insert_lsn()::text", &[]).await.unwrap();
+    row.get::<_, String>(0).parse::<Lsn>().unwrap().0
 }
 
 /// A change with what surrounds it, its row decoded.
@@ -192,8 +115,8 @@ const TABLE: &str = r#"
 
 #[tokio::test]
 async fn a_default_is_what_the_server_inserts_and_stream_and_copy_describe_alike() {
-    let db = Db::create("defaults", TABLE).await;
-    let source = db.source(true);
+    let db = Db::create("facts_defaults", TABLE).await;
+    let source = source(&db, true);
     let mut opened = source.open(Begin::Now).await.unwrap();
     db.exec("insert into t default values; insert into identity values (1, 'x', 2)").await;
     let seen = changes(&mut opened.stream, 2).await;
@@ -260,8 +183,8 @@ async fn a_default_is_what_the_server_inserts_and_stream_and_copy_describe_alike
 
 #[tokio::test]
 async fn a_changed_default_is_another_version_and_nothing_is_asked_without_need() {
-    let db = Db::create("changed", "create table t (id int primary key, a int default 1)").await;
-    let mut opened = db.source(true).open(Begin::Now).await.unwrap();
+    let db = Db::create("facts_changed", "create table t (id int primary key, a int default 1)").await;
+    let mut opened = source(&db, true).open(Begin::Now).await.unwrap();
     db.exec("insert into t values (1)").await;
     let first = changes(&mut opened.stream, 1).await.remove(0).table;
     db.exec("alter table t alter a set default 2; insert into t values (2)").await;
@@ -275,7 +198,7 @@ async fn a_changed_default_is_another_version_and_nothing_is_asked_without_need(
     assert!(Arc::ptr_eq(&changes(&mut opened.stream, 1).await[0].table, &second));
     opened.stream.close().await;
 
-    let mut plain = db.source(false).open(Begin::Now).await.unwrap();
+    let mut plain = source(&db, false).open(Begin::Now).await.unwrap();
     db.exec("insert into t values (4)").await;
     let seen = changes(&mut plain.stream, 1).await;
     let table = &seen.last().unwrap().table;
@@ -286,16 +209,16 @@ async fn a_changed_default_is_another_version_and_nothing_is_asked_without_need(
 
 #[tokio::test]
 async fn rows_and_transactions_say_where_they_are_in_the_log() {
-    let db = Db::create("places", "create table t (id int primary key, a text)").await;
-    let mut opened = db.source(true).open(Begin::Now).await.unwrap();
-    let mut bounds = vec![db.end_of_log().await];
+    let db = Db::create("facts_places", "create table t (id int primary key, a text)").await;
+    let mut opened = source(&db, true).open(Begin::Now).await.unwrap();
+    let mut bounds = vec![end_of_log(&db).await];
     db.exec("begin").await;
     for id in 1..=3 {
         db.exec(&format!("insert into t values ({id}, 'x')")).await;
-        bounds.push(db.end_of_log().await);
+        bounds.push(end_of_log(&db).await);
     }
     db.exec("truncate t").await;
-    bounds.push(db.end_of_log().await);
+    bounds.push(end_of_log(&db).await);
     db.exec("commit; insert into t values (9, 'y')").await;
     db.exec(
         "select pg_replication_origin_create('elsewhere'); select pg_replication_origin_session_setup('elsewhere')",
@@ -323,12 +246,12 @@ async fn rows_and_transactions_say_where_they_are_in_the_log() {
 
 #[tokio::test]
 async fn a_transaction_that_was_streamed_in_parts_has_its_rows_places() {
-    let db = Db::create("parts", "create table t (id int primary key, a text)").await;
+    let db = Db::create("facts_parts", "create table t (id int primary key, a text)").await;
     db.exec(&format!("alter role current_user in database {} set logical_decoding_work_mem = '64kB'", db.name)).await;
-    let mut opened = db.source(true).open(Begin::Now).await.unwrap();
-    let before = db.end_of_log().await;
+    let mut opened = source(&db, true).open(Begin::Now).await.unwrap();
+    let before = end_of_log(&db).await;
     db.exec("insert into t select n, repeat('x', 100) from generate_series(1, 20000) n").await;
-    let after = db.end_of_log().await;
+    let after = end_of_log(&db).await;
     let seen = changes(&mut opened.stream, 20_000).await;
     let places: Vec<u64> = seen.iter().map(|seen| seen.change.place.at).collect();
     // several rows may be of one record

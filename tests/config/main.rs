@@ -3,6 +3,7 @@
 
 mod errors;
 mod examples;
+mod files;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};

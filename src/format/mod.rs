@@ -70,6 +70,11 @@ impl Format {
         self.debezium.as_ref()
     }
 
+    /// Whether a truncation goes to every partition of its topic: in our own form, in which a reader of one partition must learn of it.
+    pub fn truncates_all_partitions(&self) -> bool {
+        self.debezium.is_none()
+    }
+
     /// Prepares a table version.
     pub fn table(&self, table: &Table) -> TableText {
         let debezium = self.debezium.as_ref().map(|codec| Box::new(debezium::TableText::new(codec, table)));

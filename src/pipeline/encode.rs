@@ -368,10 +368,11 @@ impl Encoder {
     pub fn encode_restart(&self, table: &Arc<Table>, text: &ReadText) -> Encoded {
         let destination = self.destination(table);
         let mut out = Encoded::default();
-        if let Some(table_text) = destination.text.as_ref().filter(|_| !self.skips(Op::Truncate)) {
+        if let Some(table_text) = destination.text.as_ref().filter(|_| self.tells_void(&table.name)) {
             table_text.void_event(&mut out.buf, text);
             let value = Some(0..out.buf.len());
-            out.records.push(Record { destination: 0, key: None, value, to_all_partitions: true, header: None });
+            let to_all_partitions = self.format.truncates_all_partitions();
+            out.records.push(Record { destination: 0, key: None, value, to_all_partitions, header: None });
         }
         out.destinations.push(destination);
         out
@@ -379,13 +380,14 @@ impl Encoder {
 
     /// Adds the event that voids a table of which nothing but its name is known; nothing where truncations aren't published.
     pub fn encode_void(&self, out: &mut Encoded, name: &TableName, text: &ReadText) {
-        if self.skips(Op::Truncate) {
+        if !self.tells_void(name) {
             return;
         }
         let start = out.buf.len();
         self.format.table_of_name(name).void_event(&mut out.buf, text);
         let (value, destination) = (Some(start..out.buf.len()), out.destinations.len() as u32);
-        out.records.push(Record { destination, key: None, value, to_all_partitions: true, header: None });
+        let to_all_partitions = self.format.truncates_all_partitions();
+        out.records.push(Record { destination, key: None, value, to_all_partitions, header: None });
         out.destinations.push(Arc::new(Destination {
             topic: self.topic(name),
             table: None,
@@ -396,6 +398,20 @@ impl Encoder {
     }
 
     /// Whether the format leaves changes of this kind out.
+    /// Whether readers are told that what they have of a table is void: not where truncations aren't published, which is said.
+    fn tells_void(&self, table: &TableName) -> bool {
+        let skipped = self.skips(Op::Truncate);
+        if skipped {
+            tracing::warn!(
+                source = self.source(),
+                %table,
+                "what consumers have of the table is void before its copy, and they aren't told: `debezium.skipped_operations` leaves \
+                 truncations out, so that rows deleted meanwhile stay with them; repair: `skipped_operations: none`"
+            );
+        }
+        !skipped
+    }
+
     fn skips(&self, op: Op) -> bool {
         self.format.debezium().is_some_and(|codec| codec.skips(op))
     }

@@ -1,5 +1,6 @@
 //! How the values of one column are written: a [`Form`] per column, chosen once per table version ([`super::column`]), and the writer
-//! that walks it for each value. Written straight into the buffer; nothing is allocated but for decimals of more than 38 digits.
+//! that walks it for each value. Written straight into the buffer. What is a text of a text
+//! allocates one: `hstore`, what has our own form as a text, PostGIS's bytes with their reference system; and decimals of more than 38 digits.
 //!
 //! A value that its form can't hold (a decimal's `NaN` in bytes) is `null`, as the original's is.
 

@@ -7,8 +7,8 @@
 //! names    names of topics and schemas   default  DEFAULTs, what stands for missing values
 //! ```
 //!
-//! What doesn't change from row to row is prepared per table version, the schemas too: a row costs its decoding and some copies. Nothing is
-//! allocated per row.
+//! What doesn't change from row to row is prepared per table version, the schemas too: a row costs its decoding and some copies; only some
+//! rare types allocate ([`form`]).
 //!
 //! Guarantees: where the original is exact, the same bytes, but for the three times behind `op` ([`source`]). Where it loses or falsifies,
 //! the same form with the right value (`exact`, on by default; `docs/debezium.md` lists each). A value that its form can't hold at all is

@@ -23,6 +23,8 @@ pub struct Counts {
     total: u64,
     /// By table, in the order of their first events.
     tables: Vec<(String, u64)>,
+    /// The last one that was counted: runs of the same table are the rule.
+    last: usize,
 }
 
 impl Counts {
@@ -51,7 +53,8 @@ impl Counts {
         let is = |name: &str| {
             name.strip_prefix(table.qualifier()).and_then(|rest| rest.strip_prefix('.')) == Some(&*table.table)
         };
-        let known = self.tables.iter().position(|(name, _)| is(name));
+        let again = self.tables.get(self.last).filter(|(name, _)| is(name)).map(|_| self.last);
+        let known = again.or_else(|| self.tables.iter().position(|(name, _)| is(name)));
         self.count(known, || table.to_string())
     }
 
@@ -63,7 +66,8 @@ impl Counts {
 
     fn count(&mut self, known: Option<usize>, name: impl FnOnce() -> String) -> [u64; 2] {
         self.total += 1;
-        if let Some((_, count)) = known.and_then(|index| self.tables.get_mut(index)) {
+        self.last = known.unwrap_or(self.tables.len());
+        if let Some((_, count)) = self.tables.get_mut(self.last) {
             *count += 1;
             return [self.total, *count];
         }

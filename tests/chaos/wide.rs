@@ -45,7 +45,8 @@ async fn a_topic_of_ten_thousand_partitions_is_published_to() {
     source.exec(&format!("insert into t select n, md5(n::text) from generate_series(1, {ROWS}) n")).await;
     let ends = || kafka::committed_ends(servers.brokers(), &topic);
     // what was read is committed then, and each transaction has left its mark in every partition that it wrote to
-    asked.wait_for(&name, 10 * PATIENCE, "no lag", caught_up).await;
+    let all_out = |rows: u64| move |it: &Json| it["totals"]["rows"].as_u64().unwrap() >= rows && caught_up(it);
+    asked.wait_for(&name, 10 * PATIENCE, "all rows", all_out(ROWS)).await;
     let out_after = began.elapsed();
     let before = eventually(PATIENCE, "the ends of all transactions", || async {
         let ends = ends().await;
@@ -58,7 +59,7 @@ async fn a_topic_of_ten_thousand_partitions_is_published_to() {
     watch.follow(asked.daemon.pid());
     let began = Instant::now();
     source.exec("truncate t").await;
-    asked.wait_for(&name, 6 * PATIENCE, "no lag", caught_up).await;
+    asked.wait_for(&name, 6 * PATIENCE, "the truncation", all_out(1)).await;
     // a record and the mark of its transaction
     let last: Vec<i64> = before.iter().map(|end| end + 2).collect();
     eventually(PATIENCE, "a truncation in every partition", || async {

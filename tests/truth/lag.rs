@@ -78,7 +78,9 @@ async fn a_lag_is_counted_across_the_files_of_a_binlog() {
     let kafka = crate::support::Servers::private(&["kafka"]);
     let asked = Asked::start(&[to_brokers(&source, kafka.brokers())]).await;
     asked.all_stream(&[name]).await;
-    asked.wait_for(name, SOON, "no lag", caught_up).await;
+    source.exec("insert into t values (-1, '')").await;
+    // with a topic for the table, before its broker is paused
+    asked.wait_for(name, PATIENCE, "the row", |it| it["totals"]["rows"] == 1 && caught_up(it)).await;
     let _paused = crate::asking::pause(kafka.pid("kafka"));
     for id in 0..3 {
         source.exec(&format!("insert into t values ({id}, repeat('x', 1000000)); flush binary logs")).await;
@@ -191,7 +193,8 @@ async fn purged_soon(kind: crate::support::mysql::Kind) {
     let mut asked = Asked::start(&[to_brokers(&source, kafka.brokers())]).await;
     asked.all_stream(&[name]).await;
     source.exec("insert into t values (0)").await;
-    asked.wait_for(name, SOON, "no lag", caught_up).await;
+    // the row, not only no lag, which was there before it: the table's topic has to exist before its broker is paused
+    asked.wait_for(name, PATIENCE, "the row", |it| it["totals"]["rows"] == 1 && caught_up(it)).await;
     let warned = async |asked: &Asked, warning: &str| {
         let metrics = asked.metrics().await;
         metrics.with("rowcast_binlog_warning", &[("source", name), ("warning", warning)])

@@ -17,13 +17,11 @@ for connector in "$@"; do
   case $connector in
     postgres) servers="$servers pg" ;;
     mysql) servers="$servers mysql" ;;
-    mariadb)
-      servers="$servers mariadb"
-      export ROWCAST_DEBEZIUM_MARIADB=1
-      ;;
+    mariadb) servers="$servers mariadb" ;;
     *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
 done
+export ROWCAST_CONNECT_PLUGINS=$*
 export ROWCAST_DEBEZIUM_CONNECTORS=${ROWCAST_DEBEZIUM_CONNECTORS:-$*}
 cd "$here/.."
 # Connect needs a Kafka that is there already.

@@ -52,4 +52,7 @@ if [ "${1:-}" != build ]; then
   ROWCAST_MARIADB_SUITE=trixie "$here/servers.sh" prepare mariadb
   # the test of clocks that jump
   "$here/servers.sh" faketime >/dev/null
+  # the tests of consumers made for Debezium
+  ROWCAST_CONNECT_PLUGINS=jdbc "$here/servers.sh" prepare connect
+  "$here/servers.sh" flink >/dev/null
 fi

@@ -17,7 +17,7 @@ use super::source::{Kind, Source, Writer};
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A request to Connect: status code and body.
-async fn ask(servers: &Servers, method: &str, path: &str, body: Option<&Json>) -> (u16, String) {
+pub async fn ask(servers: &Servers, method: &str, path: &str, body: Option<&Json>) -> (u16, String) {
     let address = format!("127.0.0.1:{}", servers.var("CONNECT_PORT"));
     let mut stream = TcpStream::connect(&address).await.unwrap();
     let body = body.map(Json::to_string).unwrap_or_default();

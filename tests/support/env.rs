@@ -70,6 +70,12 @@ pub fn faketime() -> String {
     printed.lines().last().unwrap().to_owned()
 }
 
+/// The class path of Flink's table engine.
+pub fn flink() -> String {
+    let printed = script(&["flink"]).unwrap_or_else(|why| panic!("{why}"));
+    printed.lines().last().unwrap().to_owned()
+}
+
 /// `scripts/servers.sh` of the repository, whichever package's test this is.
 fn script(args: &[&str]) -> Result<String, String> {
     script_with(args, &[])
@@ -115,6 +121,13 @@ impl Servers {
         let mut servers = Servers::read(&dir.join("env"), true).unwrap();
         servers.settings = settings;
         servers
+    }
+
+    /// Starts one more server in this set, which needs one that is there.
+    pub fn add(&mut self, name: &str) {
+        self.command("start", name);
+        let all = Servers::read(&self.dir.join("env"), false).unwrap();
+        self.values.clone_from(&all.values);
     }
 
     fn read(file: &Path, private: bool) -> Result<Servers, String> {

@@ -8,7 +8,7 @@ ARGS ?= --workspace
 # KEEP=1 keeps the folder of servers and logs of a demo, a benchmark or a failed test run.
 KEEP ?=
 
-.PHONY: help build test chaos fold fuzz record-debezium diff-debezium demo bench fmt lint docs audit ci servers-prepare clean
+.PHONY: help build test chaos fold fuzz record-debezium diff-debezium demo bench race fmt lint docs audit ci servers-prepare clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,16 @@ demo: ## two databases, Kafka and the daemon between them, killed and counted; K
 bench: ## throughput, CPU and memory beside the servers' own tools
 	scripts/prepare.sh
 	KEEP=$(KEEP) scripts/bench.sh
+
+# Rounds of the race, and changes in its backlog.
+ROUNDS ?= 3
+CHANGES ?= 1000000
+
+race: ## Rowcast beside the real Debezium on the same backlog, with a plot: docs/race.svg (Java 21 or later)
+	scripts/prepare.sh
+	scripts/servers.sh debezium-server >/dev/null
+	ROWCAST_RACE_ROUNDS=$(ROUNDS) ROWCAST_RACE_PLOT=$${ROWCAST_RACE_PLOT:-$(CURDIR)/docs/race.svg} \
+	  scripts/with-servers.sh --only "pg mysql kafka" $(CARGO) bench --bench race -- $(CHANGES)
 
 fmt: ## formats the code
 	$(CARGO) fmt --all

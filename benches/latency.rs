@@ -15,23 +15,15 @@
 
 mod common;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use common::latency::{WARM_UP, drained, reader, write};
 use common::support::daemon::Daemon;
-use common::support::env;
 use common::support::source::{Kind, Source, Writer, wait_until_streaming};
 use common::{LIMIT, cost};
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::Message;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 /// Rows of a transaction at half and full load.
 const LARGE: u64 = 100;
-/// What is measured before this is warm-up.
-const WARM_UP: Duration = Duration::from_secs(3);
 
 fn main() {
     let mut names: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
@@ -61,17 +53,16 @@ async fn measure(kind: Kind, delivery: &str, time: Duration) {
     source.wait_for_events("t", 1).await;
     let mut writer = Writer::of(&source).await;
     let mut next = 0_u64;
-    let full = Arc::new(AtomicU64::new(0));
+    let mut full = 0;
     // the first isn't told: a broker's code is compiled while it runs, and whoever is measured first would pay for all
-    for (load, told) in [("1,000/s", false), ("idle", true), ("1,000/s", true), ("full", true), ("half", true)] {
-        let (stop, reader) = reader(&source.topic("t"));
+    for (name, told) in [("1,000/s", false), ("idle", true), ("1,000/s", true), ("full", true), ("half", true)] {
+        let (stop, reader) = reader(&source.topic("t"), b"\"ts_us\":");
         let (begun, before) = (Instant::now(), cost(daemon.pid()));
-        let rate = full.load(Ordering::Relaxed);
-        let rows = write(&mut writer, &mut next, load, rate, time + WARM_UP).await;
+        let rows = load(&mut writer, &mut next, name, full, time + WARM_UP).await;
         let took = begun.elapsed().as_secs_f64();
         let per_second = rows as f64 / took;
-        if load == "full" {
-            full.store(per_second as u64, Ordering::Relaxed);
+        if name == "full" {
+            full = per_second as u64;
         }
         let after = cost(daemon.pid());
         // what is still on its way counts too
@@ -82,7 +73,7 @@ async fn measure(kind: Kind, delivery: &str, time: Duration) {
         latencies.sort_unstable();
         let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize] as f64 / 1000.0;
         println!(
-            "{delivery:<16}{load:<10}{per_second:>10.0}{:>9.1}{:>9.1}{:>9.1}{:>9.1}{:>12.1}",
+            "{delivery:<16}{name:<10}{per_second:>10.0}{:>9.1}{:>9.1}{:>9.1}{:>9.1}{:>12.1}",
             at(0.5),
             at(0.99),
             at(1.0),
@@ -98,71 +89,16 @@ async fn stopped(daemon: &mut Daemon) -> i32 {
 }
 
 /// Writes for so long; the number of rows.
-async fn write(writer: &mut Writer, next: &mut u64, load: &str, full: u64, time: Duration) -> u64 {
+async fn load(writer: &mut Writer, next: &mut u64, load: &str, full: u64, time: Duration) -> u64 {
     let (per, pause) = match load {
         "idle" => (1, Duration::from_millis(250)),
         "1,000/s" => (1, Duration::from_millis(1)),
         "full" => (LARGE, Duration::ZERO),
         _ => (LARGE, Duration::from_secs_f64(LARGE as f64 / (full as f64 / 2.0).max(1.0))),
     };
-    let (begun, first) = (Instant::now(), *next);
-    let mut due = begun;
-    while begun.elapsed() < time {
-        let rows: Vec<String> = (0..per).map(|n| format!("({},{n},'{:064x}')", *next + n, *next + n)).collect();
-        *next += per;
-        writer.run(&format!("insert into t values {}", rows.join(","))).await;
-        due += pause;
-        let wait = due.saturating_duration_since(Instant::now());
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-        }
-    }
-    *next - first
-}
-
-type Reading = std::thread::JoinHandle<Vec<(Instant, u64)>>;
-
-/// Reads from the topic's end on: when each event came, and how old it was, in µs. Ends when told to.
-fn reader(topic: &str) -> (Arc<(AtomicBool, AtomicU64)>, Reading) {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", env().brokers())
-        .set("group.id", "latency")
-        .set("isolation.level", "read_committed")
-        .set("fetch.wait.max.ms", "100")
-        .create()
-        .unwrap();
-    let (_, high) = consumer.fetch_watermarks(topic, 0, LIMIT).unwrap();
-    let mut assignment = TopicPartitionList::new();
-    assignment.add_partition_offset(topic, 0, Offset::Offset(high)).unwrap();
-    consumer.assign(&assignment).unwrap();
-    let stop = Arc::new((AtomicBool::new(false), AtomicU64::new(0)));
-    let told = Arc::clone(&stop);
-    let thread = std::thread::spawn(move || {
-        let mut ages = Vec::new();
-        while !told.0.load(Ordering::Relaxed) {
-            let Some(Ok(message)) = consumer.poll(Duration::from_millis(20)) else { continue };
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64;
-            let value = message.payload().unwrap();
-            const FIELD: &[u8] = b"\"ts_us\":";
-            let place = value.windows(FIELD.len()).rposition(|window| window == FIELD).unwrap() + FIELD.len();
-            let digits: Vec<u8> = value[place..].iter().copied().take_while(u8::is_ascii_digit).collect();
-            let committed: u64 = String::from_utf8(digits).unwrap().parse().unwrap();
-            ages.push((Instant::now(), now.saturating_sub(committed)));
-            told.1.fetch_add(1, Ordering::Relaxed);
-        }
-        ages
-    });
-    (stop, thread)
-}
-
-/// Waits for all events; the ages of those behind the warm-up.
-async fn drained(stop: Arc<(AtomicBool, AtomicU64)>, reading: Reading, rows: u64, begun: Instant) -> Vec<u64> {
-    let deadline = Instant::now() + LIMIT;
-    while stop.1.load(Ordering::Relaxed) < rows {
-        assert!(Instant::now() < deadline, "{} of {rows} events", stop.1.load(Ordering::Relaxed));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    stop.0.store(true, Ordering::Relaxed);
-    let ages = reading.join().unwrap();
-    ages.into_iter().filter(|(at, _)| *at >= begun + WARM_UP).map(|(_, age)| age).collect()
+    write(writer, next, time, pause, |next| {
+        let rows: Vec<String> = (0..per).map(|n| format!("({},{n},'{:064x}')", next + n, next + n)).collect();
+        (per, format!("insert into t values {}", rows.join(",")))
+    })
+    .await
 }

@@ -12,6 +12,7 @@
 #   servers.sh sql DIR pg|mysql|mariadb ARG...     the administrator's client
 #   servers.sh kafka DIR CLASS ARG...              one of Kafka's tools
 #   servers.sh faketime                            unpacks libfaketime, and prints where it is
+#   servers.sh debezium-server                     gets Debezium Server; prints its version, a Java for it and its class path
 #   servers.sh flink                               gets Flink's jars, and prints their class path
 #
 # NAME is pg, mysql, mariadb or kafka; no name means all of these. By name only: pgbouncer (in front of this folder's pg), kafka_secure (TLS, SASL, ACLs), connect (Kafka Connect with Debezium, on this folder's kafka), and kafka1, kafka2 and kafka3, the brokers of a cluster. Works as root (the servers then run as an unprivileged user) and
@@ -27,7 +28,7 @@ REPO=$(dirname "$HERE")
 ALL=(pg mysql mariadb kafka)
 # Those that are only started by name, too.
 EVERY=("${ALL[@]}" pgbouncer kafka_secure kafka1 kafka2 kafka3 connect)
-for part in common debian postgres pgbouncer mysql kafka kafka_secure cluster connect flink faketime; do
+for part in common debian postgres pgbouncer mysql kafka kafka_secure cluster connect debezium_server flink faketime; do
   # shellcheck source=/dev/null
   . "$HERE/servers/$part.sh"
 done
@@ -271,6 +272,7 @@ case $command in
     ;;
   faketime) faketime_library ;;
   flink) flink_classpath ;;
+  debezium-server) debezium_server ;;
   watch)
     pid=$1
     here "$2"

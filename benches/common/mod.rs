@@ -6,6 +6,7 @@
 #[path = "../../tests/support/mod.rs"]
 pub mod support;
 
+pub mod latency;
 pub mod stream;
 
 use std::io::{Read, Seek};

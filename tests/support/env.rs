@@ -76,6 +76,14 @@ pub fn flink() -> String {
     printed.lines().last().unwrap().to_owned()
 }
 
+/// Debezium Server: its version, the Java that runs it, and its class path.
+pub fn debezium_server() -> [String; 3] {
+    let printed = script(&["debezium-server"]).unwrap_or_else(|why| panic!("{why}"));
+    let lines: Vec<&str> = printed.lines().collect();
+    let (_, last) = lines.split_at(lines.len() - 3);
+    [last[0].to_owned(), last[1].to_owned(), last[2].to_owned()]
+}
+
 /// `scripts/servers.sh` of the repository, whichever package's test this is.
 fn script(args: &[&str]) -> Result<String, String> {
     script_with(args, &[])

@@ -36,6 +36,8 @@ pub struct TransactionText {
     read: Option<Place>,
     /// The transaction's id: PostgreSQL's is followed by the place of a row.
     id: Vec<u8>,
+    /// It is no transaction, but a message outside of one.
+    alone: bool,
     /// Commit time in milliseconds, if it is known.
     commit_ms: i64,
     /// `,"ts_ms":...,"ts_us":...,"ts_ns":...}`
@@ -95,6 +97,7 @@ impl TransactionText {
             query: b"null".to_vec(),
             read: None,
             id: Vec::new(),
+            alone: false,
             commit_ms: 0,
             now,
             now_ms: micros.div_euclid(1_000),
@@ -107,14 +110,15 @@ impl TransactionText {
         self.read = None;
         let facts = &transaction.facts;
         self.id.clear();
+        self.alone = self.server == Server::Postgres && transaction.xid.is_none();
         self.commit_ms = transaction.commit_us.div_euclid(1_000);
         match self.server {
             Server::Postgres => {
                 let origin = (facts.origin.as_deref(), facts.origin_lsn);
                 let xid = transaction.xid.map(i64::from);
-                // a message outside of a transaction is its own commit, and has no time
+                // a message outside of a transaction is its own commit, whose mark is the byte before it, and has no time
                 let (before, micros) = match (&transaction.mark, xid) {
-                    (Mark::Lsn(lsn), None) => (Some(*lsn), self.now_ms.saturating_mul(1_000)),
+                    (Mark::Lsn(mark), None) => (Some(Lsn(mark.0 + 1)), self.now_ms.saturating_mul(1_000)),
                     _ => (facts.before, transaction.commit_us),
                 };
                 int(&mut self.id, xid.unwrap_or_default());
@@ -289,6 +293,11 @@ impl TransactionText {
             uint(out, at);
         }
         out.push(b'"');
+    }
+
+    /// Whether this is a message outside of a transaction, which isn't counted in one.
+    pub fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// When it was committed, in milliseconds.

@@ -100,8 +100,13 @@ impl<'a> Work<'a> {
 
     fn message(&mut self, message: &Message) {
         let place = Place { at: message.lsn.0, ..Place::default() };
-        self.tell_begin(place);
-        let order = self.counts.as_mut().map(Counts::next_message);
+        let alone = matches!(&self.transaction, TransactionText::Debezium(transaction) if transaction.is_alone());
+        let order = if alone {
+            None
+        } else {
+            self.tell_begin(place);
+            self.counts.as_mut().map(Counts::next_message)
+        };
         let start = self.out.buf.len();
         let (prefix, content) = (self.batch.bytes(message.prefix), self.batch.bytes(message.content));
         let Encoder { format, db, .. } = self.encoder;

@@ -76,7 +76,6 @@ pub fn kafka_version() -> String {
 impl Contestant {
     /// Starts it once, so that it has its place in the log, and stops it.
     pub async fn begin(who: Who, source: &Source, round: usize) -> Contestant {
-        let watcher = ClientConfig::new().set("bootstrap.servers", env().brokers()).create().unwrap();
         let kafka = format!("sink: {{ type: kafka, brokers: \"{}\" }}\n", env().brokers());
         let form = "format: debezium\ndebezium: { key_schemas_enable: false, value_schemas_enable: false }\n";
         let ours = async |name: &str, delivery: &str| {
@@ -96,7 +95,7 @@ impl Contestant {
                 (prefix, Process::Theirs { dir, child: None })
             }
         };
-        let mut contestant = Contestant { prefix, process, watcher };
+        let mut contestant = Contestant { prefix, process, watcher: watcher() };
         if who == Who::Debezium {
             // it relies on the broker to make them
             for table in ["load_", "pulse"] {
@@ -180,8 +179,15 @@ impl Contestant {
     }
 
     /// Records in a topic of one partition.
-    pub fn records(&self, topic: &str) -> u64 {
-        self.watcher.fetch_watermarks(topic, 0, Duration::from_secs(5)).map_or(0, |(_, high)| high.max(0) as u64)
+    pub fn records(&mut self, topic: &str) -> u64 {
+        match self.watcher.fetch_watermarks(topic, 0, Duration::from_secs(5)) {
+            Ok((_, high)) => high.max(0) as u64,
+            // a client that has asked for a topic too early doesn't find it later either
+            Err(_) => {
+                self.watcher = watcher();
+                0
+            }
+        }
     }
 
     /// What it has said.
@@ -200,6 +206,10 @@ impl Drop for Contestant {
             let _ = child.wait();
         }
     }
+}
+
+fn watcher() -> BaseConsumer {
+    ClientConfig::new().set("bootstrap.servers", env().brokers()).create().unwrap()
 }
 
 /// The original's configuration: its defaults, but for what names the servers and the log's place.

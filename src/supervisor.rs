@@ -210,7 +210,7 @@ async fn supervise_source(
                 spill_folder: config.state_dir.clone(),
                 spill_limit: mysql.spill_limit,
                 describe: matches!(config.format, FormatConfig::Debezium(_)),
-                ddl: false,
+                ddl: matches!(&config.format, FormatConfig::Debezium(debezium) if debezium.schema_changes),
             });
             Box::pin(with_sink(source, config, options, aside, stop)).await
         }

@@ -146,6 +146,10 @@ impl<'a> Converter<'a> {
                 }
             },
             "message.prefix.include.list" => self.messages(value),
+            "heartbeat.topics.prefix" => match value {
+                "__debezium-heartbeat" => needless("it is what holds anyway"),
+                _ => self.plain("debezium.topic_heartbeat_prefix", value),
+            },
             "include.query" => self.plain("source.include_query", value),
             "inconsistent.schema.handling.mode" => match value {
                 "fail" => self.plain("on_table_failure", "stop_source"),

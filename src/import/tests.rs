@@ -92,6 +92,7 @@ fn a_connector_for_postgresql() {
         "compression.type: lz4",
         "budget: 65536KiB",
         "mode: never",
+        "heartbeat_interval_ms: 10000",
     ] {
         assert!(has_line(&imported, line), "{line}\nis not in\n{}", imported.yaml);
     }

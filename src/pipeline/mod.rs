@@ -11,6 +11,7 @@
 //! (`budget`, and as many encoded batches as there are slots); the database is told of a position only after the sink has
 //! committed it. Fails as a whole: any error ends the run, and the next one starts from the checkpoint.
 
+mod beat;
 mod copies;
 mod encode;
 mod poison;

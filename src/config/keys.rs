@@ -105,6 +105,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("source.compression", Shape::Text, Scope::Source, MYSQL),
     key("source.server_id", Shape::Text, Scope::Source, MYSQL),
     key("source.include_query", Shape::Text, Scope::Source, MYSQL),
+    key("source.start_at", Shape::Text, Scope::Source, For::All),
     key("source.connect_timeout", Shape::Text, Scope::Source, For::All),
     key("source.read_timeout", Shape::Text, Scope::Source, For::All),
     key("sink", Shape::Section, Scope::Both, For::All),

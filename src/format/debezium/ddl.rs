@@ -1,8 +1,8 @@
 //! The topic of statements that change tables (`include_schema_changes`, MySQL and MariaDB): a record per statement and table, with the
 //! table's columns as they are behind it.
 //!
-//! The columns are the catalog's, asked for when the stream meets the statement; where the catalog has a later version by then, or the
-//! table is gone, `table` is null: nothing is guessed. Statements about tables that aren't captured have no record, nor have those that are
+//! The columns are the catalog's, asked for when the stream meets the statement: of statements in quick succession each may show what the
+//! last one made. Where the catalog's version is known to be a later one (by seconds), or the table is gone, `table` is null. Statements about tables that aren't captured have no record, nor have those that are
 //! about no table or database (views, routines, users). A TRUNCATE is an event of its table.
 //!
 //! Guarantee: a statement is published in the Kafka transaction of its position, once, in its order with the others.
@@ -233,10 +233,7 @@ impl Codec {
         out.extend_from_slice(is(|facts| facts.generated || facts.auto_increment));
         out.extend_from_slice(b",\"comment\":");
         // as in the schemas of rows: only MariaDB's connector passes them on
-        optional(
-            out,
-            facts.and_then(|facts| facts.comment.as_deref()).filter(|_| self.server == Server::MariaDb),
-        );
+        optional(out, facts.and_then(|facts| facts.comment.as_deref()).filter(|_| self.server == Server::MariaDb));
         out.extend_from_slice(b",\"defaultValueExpression\":");
         optional(out, default(column).as_deref());
         out.extend_from_slice(b",\"enumValues\":");
@@ -264,8 +261,7 @@ impl Head {
     fn of(sql: &str) -> Self {
         let mut it = Self::default();
         let words = sql.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
-        let words: Vec<String> =
-            words.filter(|word| !word.is_empty()).take(24).map(str::to_ascii_uppercase).collect();
+        let words: Vec<String> = words.filter(|word| !word.is_empty()).take(24).map(str::to_ascii_uppercase).collect();
         let at = words.iter().position(|word| matches!(word.as_str(), "TABLE" | "TABLES" | "INDEX"));
         let Some((before, behind)) = at.and_then(|at| words.split_at_checked(at)) else { return it };
         it.temporary = before.iter().any(|word| word == "TEMPORARY");

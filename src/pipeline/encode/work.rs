@@ -99,8 +99,7 @@ impl<'a> Work<'a> {
 
     /// A statement that isn't about rows: where the format has it, a record for each table that it changes.
     fn statement(&mut self, ddl: &Ddl) {
-        let (Some(codec), TransactionText::Debezium(transaction)) =
-            (self.encoder.format.debezium(), &self.transaction)
+        let (Some(codec), TransactionText::Debezium(transaction)) = (self.encoder.format.debezium(), &self.transaction)
         else {
             return;
         };

@@ -97,6 +97,10 @@ pub(crate) struct Assembler {
     begins: u64,
     /// Rows come out of one event that begins here, so many so far: a compressed transaction, or the commit of an XA transaction.
     pub(super) out_of: Option<(u64, u32)>,
+    /// The events behind the first one of the transaction in progress, up to the one that was reached.
+    nth: u64,
+    /// Of the first transaction, so many events behind BEGIN are left out, and so many rows of the next: somebody else has published them.
+    left_out: Option<(u64, u32)>,
     /// Transactions tell their connection, and columns are described.
     pub(super) describe: bool,
     /// Statements that change no rows are told.
@@ -176,6 +180,8 @@ impl Assembler {
             at: Offset::default(),
             begins: 0,
             out_of: None,
+            nth: 0,
+            left_out: None,
             describe: false,
             tells_ddl: false,
             told: Offset::default(),
@@ -327,6 +333,7 @@ impl Assembler {
         let end = reached(self.at, header.end);
         if end != self.at {
             self.begins = self.at.byte;
+            self.nth += 1;
         }
         self.at = end;
     }
@@ -513,6 +520,7 @@ impl Assembler {
             draft.begins(&transaction);
         }
         self.transactions += 1;
+        self.nth = 0;
         self.statement = None;
         self.told_statement = None;
         let Began { at_once: began, flagged } = began;

@@ -78,6 +78,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) before: Option<Lsn>,
     /// Transactions say where they were replicated from.
     pub(crate) describe: bool,
+    /// Of this transaction, what stands up to this LSN is left out: somebody else has published it.
+    pub(crate) left_out: Option<(u32, u64)>,
 }
 
 /// No transaction's id: holds what comes before the stream's start.
@@ -127,6 +129,7 @@ pub(crate) struct Assembler {
     /// Where the last commit ended.
     before: Option<Lsn>,
     describe: bool,
+    left_out: Option<(u32, u64)>,
     /// Everything before it was given out or is collected.
     position: u64,
     /// Transactions that were committed before it are passed over.
@@ -168,6 +171,7 @@ impl Assembler {
             seq: 0,
             before: setup.before,
             describe: setup.describe,
+            left_out: setup.left_out,
             position: setup.start,
             start: setup.start,
             catches_up: setup.sends_from.is_some(),
@@ -451,7 +455,9 @@ impl Assembler {
             None => self.relations.get_mut(&id).ok_or_else(|| broken(format!("a row of the unknown relation {id}")))?,
         };
         let Some(table) = &known.table else { return Ok(()) };
-        if self.passing {
+        let xid = self.transaction.as_ref().and_then(|transaction| transaction.xid);
+        let left_out = self.left_out.is_some_and(|(of, up_to)| xid == Some(of) && lsn <= up_to);
+        if self.passing || left_out {
             return Ok(());
         }
         if known.indexed.0 != self.batch {

@@ -18,6 +18,7 @@ fn set_up(sends_from: Option<u64>) -> Assembler {
         shared: Arc::default(),
         before: None,
         describe: false,
+        left_out: None,
     })
 }
 

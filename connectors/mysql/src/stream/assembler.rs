@@ -117,6 +117,8 @@ pub(crate) struct Assembler {
     pub(super) answer: Option<(TableName, Option<Found>)>,
     /// The catalog's word on tables of the statement that is to be told.
     pub(super) asked: Vec<(TableName, Option<Found>)>,
+    /// It is such a table that is asked for.
+    pub(super) asks_of_statement: bool,
     pub(super) versions: Versions,
     pub(super) room: Room,
     /// The transaction in progress is kept until its end.
@@ -192,6 +194,7 @@ impl Assembler {
             newest: HashMap::new(),
             answer: None,
             asked: Vec::new(),
+            asks_of_statement: false,
             versions: Versions::default(),
             room,
             keep: None,
@@ -253,8 +256,14 @@ impl Assembler {
         self.versions = versions;
     }
 
+    /// Whether [`Outcome::Need`] is about the table of a statement that changes it.
+    pub(crate) fn asks_of_statement(&self) -> bool {
+        self.asks_of_statement
+    }
+
     /// The answer to [`Outcome::Need`].
     pub(crate) fn answer(&mut self, name: TableName, found: Option<Found>) {
+        self.asks_of_statement = false;
         self.answer = Some((name, found));
     }
 

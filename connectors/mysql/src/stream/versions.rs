@@ -196,7 +196,10 @@ impl Assembler {
             }
             match self.answer.take_if(|(answered, _)| *answered == name) {
                 Some(answer) => self.asked.push(answer),
-                None => return Some(name),
+                None => {
+                    self.asks_of_statement = true;
+                    return Some(name);
+                }
             }
         }
         None

@@ -385,7 +385,7 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
             STOCK.replace("  user: cdc\n", "  user: cdc\n  ? password hunter2\n"),
             "x.yaml:6:5: unknown key `password …` in `source`; a colon and a blank belong behind the key; allowed: type, \
              host, port, socket, target_session_attrs, user, password, password_command, tls, tables, spill_limit, \
-             server_public_key, cleartext_password, compression, server_id, include_query, connect_timeout, read_timeout",
+             server_public_key, cleartext_password, compression, server_id, include_query, start_at, connect_timeout, read_timeout",
         ),
         (
             "a URL with a secret as the host",
@@ -420,6 +420,16 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
              x.yaml:21:3: `debezium.heartbeat_action_query` isn't supported: nothing is written to the source: positions are committed without events, so that \
              neither a slot nor a checkpoint stays behind while the captured tables are idle; remove `debezium.heartbeat_action_query`\n\
              x.yaml:22:3: unknown key `unavailable` in `debezium`; allowed: exact, topic_prefix, key_schemas_enable, value_schemas_enable, extended_headers_enabled, tombstones_on_delete, decimal_handling_mode, time_precision_mode, binary_handling_mode, bigint_unsigned_handling_mode, interval_handling_mode, hstore_handling_mode, money_fraction_digits, unavailable_value_placeholder, skipped_operations, schema_name_adjustment_mode, field_name_adjustment_mode, provide_transaction_metadata, topic_transaction, heartbeat_interval_ms, topic_heartbeat_prefix, topic_heartbeat_name, message_key_columns",
+        ),
+        (
+            "a place to begin at that is another database's",
+            STOCK.replace("  user: cdc\n", "  user: cdc\n  start_at: 0/16B3748\n"),
+            "x.yaml:6:13: `source.start_at` is `0/16B3748`: `0/16B3748` is not of the form uuid:1-5:7",
+        ),
+        (
+            "a place to begin at with a part that isn't one",
+            SHOP.replace("  user: cdc\n", "  user: cdc\n  start_at: 0/16B3748 xid -1 to 0/16B3900\n"),
+            "x.yaml:7:13: `source.start_at` is `0/16B3748 xid -1 to 0/16B3900`: `-1` is not a number that can stand there",
         ),
         (
             "a mode that the binlog connectors don't have",

@@ -51,8 +51,9 @@ impl Handover {
     /// The text isn't of the form.
     pub fn parse(kind: &str, text: &str) -> Result<Self, PositionError> {
         let words: Vec<&str> = text.split_whitespace().collect();
-        let number = |word: &str| word.parse().map_err(|_| wrong(word));
-        let small = |word: &str| word.parse().map_err(|_| wrong(word));
+        let no_number = |word: &str| PositionError(format!("`{word}` is not a number that can stand there"));
+        let number = |word: &str| word.parse().map_err(|_| no_number(word));
+        let small = |word: &str| word.parse().map_err(|_| no_number(word));
         let (position, part) = match words.as_slice() {
             [rest @ .., "events", events, "rows", rows] if kind == "gtid" => {
                 (rest.concat(), Some(Part::Events { events: number(events)?, rows: small(rows)? }))

@@ -145,6 +145,12 @@ pub(crate) struct Assembler {
     collected: Collected,
 }
 
+/// Whether somebody else has published what stands there in the transaction in progress.
+fn is_left_out(left_out: Option<(u32, u64)>, transaction: Option<&Transaction>, lsn: u64) -> bool {
+    let xid = transaction.and_then(|transaction| transaction.xid);
+    left_out.is_some_and(|(of, up_to)| xid == Some(of) && lsn <= up_to)
+}
+
 /// A stream that breaks the protocol: going on could lose or repeat rows.
 pub(crate) fn broken(what: impl Into<String>) -> SourceError {
     SourceError::definite(what)
@@ -455,9 +461,7 @@ impl Assembler {
             None => self.relations.get_mut(&id).ok_or_else(|| broken(format!("a row of the unknown relation {id}")))?,
         };
         let Some(table) = &known.table else { return Ok(()) };
-        let xid = self.transaction.as_ref().and_then(|transaction| transaction.xid);
-        let left_out = self.left_out.is_some_and(|(of, up_to)| xid == Some(of) && lsn <= up_to);
-        if self.passing || left_out {
+        if self.passing || is_left_out(self.left_out, self.transaction.as_deref(), lsn) {
             return Ok(());
         }
         if known.indexed.0 != self.batch {
@@ -508,7 +512,8 @@ impl Assembler {
         if transactional {
             // counted all the same: the ordinals of the rows behind it must not depend on what is wanted
             self.seq += 1;
-            if wanted && !self.passing {
+            let left_out = is_left_out(self.left_out, self.transaction.as_deref(), lsn);
+            if wanted && !self.passing && !left_out {
                 self.collected.events.push(Event::Message(LogMessage {
                     seq: self.seq,
                     lsn: Lsn(lsn),

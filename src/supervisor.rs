@@ -182,7 +182,7 @@ async fn supervise_source(
 ) -> bool {
     match &config.kind {
         SourceKind::Postgres(postgres) => match postgres_source(config, postgres, known, aside) {
-            Ok(source) => with_sink(source, config, options, aside, stop).await,
+            Ok(source) => Box::pin(with_sink(source, config, options, aside, stop)).await,
             Err(error) => {
                 options.status.set(&config.name, Phase::Stopped { why: Some(error.to_string()) });
                 tracing::error!(source = %config.name, "stopped: {error}");

@@ -94,7 +94,7 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
     const RECORDED: &[u8] = include_bytes!("../../tests/debezium/offsets/connect.dat");

@@ -154,7 +154,7 @@ fn binlog(offset: &Value, connector: Connector) -> Result<Stopped, String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
     /// Of the real one, in Connect 4.1.1 standalone: stopped behind the last row of a transaction of several statements.

@@ -393,7 +393,7 @@ impl SourceStream for MysqlStream {
                 Step::Again => {}
                 Step::Need(name) => {
                     if self.assembler.asks_of_statement() {
-                        self.catalog.await_statement(&name).await;
+                        Box::pin(self.catalog.await_statement(&name)).await;
                     }
                     let found = self.look_up(&name).await?;
                     self.assembler.answer(name, found);

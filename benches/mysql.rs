@@ -194,6 +194,7 @@ fn options() -> PipelineOptions {
         state_dir: PathBuf::new(),
         control: Control::default(),
         anew: None,
+        start_at: None,
         on_poison: OnPoison::Fail,
         on_table_failure: Default::default(),
     }

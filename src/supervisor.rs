@@ -113,6 +113,7 @@ pub fn postgres_source(
         spill_folder: config.state_dir.clone(),
         spill_limit: postgres.stream.spill_limit,
         describe: matches!(config.format, FormatConfig::Debezium(_)),
+        start_at: postgres.start_at.clone(),
     })
 }
 
@@ -154,6 +155,7 @@ async fn supervise(
         state_dir: config.state_dir.clone(),
         control: control.clone(),
         anew: None,
+        start_at: config.kind.start_at().map(|handover| handover.position.clone()),
         on_poison: config.on_poison,
         on_table_failure: config.on_table_failure,
     };
@@ -180,7 +182,7 @@ async fn supervise_source(
 ) -> bool {
     match &config.kind {
         SourceKind::Postgres(postgres) => match postgres_source(config, postgres, known, aside) {
-            Ok(source) => with_sink(source, config, options, aside, stop).await,
+            Ok(source) => Box::pin(with_sink(source, config, options, aside, stop)).await,
             Err(error) => {
                 options.status.set(&config.name, Phase::Stopped { why: Some(error.to_string()) });
                 tracing::error!(source = %config.name, "stopped: {error}");
@@ -210,7 +212,8 @@ async fn supervise_source(
                 spill_folder: config.state_dir.clone(),
                 spill_limit: mysql.spill_limit,
                 describe: matches!(config.format, FormatConfig::Debezium(_)),
-                ddl: false,
+                ddl: matches!(&config.format, FormatConfig::Debezium(debezium) if debezium.schema_changes),
+                start_at: mysql.start_at.clone(),
             });
             Box::pin(with_sink(source, config, options, aside, stop)).await
         }

@@ -6,6 +6,8 @@
 //!
 //! Guarantee: the section without `format: debezium` is a mistake, not ignored.
 
+use std::time::Duration;
+
 use rowcast_core::Glob;
 
 use super::keys::not_one_of;
@@ -172,6 +174,14 @@ pub struct DebeziumConfig {
     pub transaction_metadata: bool,
     /// The end of the name of these records' topic.
     pub transaction_topic: String,
+    /// Statements that change tables have a topic (MySQL and MariaDB).
+    pub schema_changes: bool,
+    /// How often a heartbeat is sent, if any.
+    pub heartbeat_interval: Option<Duration>,
+    /// Stands before `topic_prefix` in their topic's name.
+    pub heartbeat_prefix: String,
+    /// Their topic's whole name, if it is another one.
+    pub heartbeat_topic: Option<String>,
     /// Keys of tables other than their own; the first entry that matches wins.
     pub key_columns: Vec<KeyColumns>,
 }
@@ -225,6 +235,10 @@ impl DebeziumConfig {
             field_names: AdjustMode::None,
             transaction_metadata: false,
             transaction_topic: "transaction".to_owned(),
+            schema_changes: true,
+            heartbeat_interval: None,
+            heartbeat_prefix: "__debezium-heartbeat".to_owned(),
+            heartbeat_topic: None,
             key_columns: Vec::new(),
         }
     }
@@ -306,6 +320,19 @@ fn read_section(section: &Section<'_>, name: &str, kind: &str) -> Option<Debeziu
         true => section.value("topic_transaction", parse_prefix),
         false => Some(defaults.transaction_topic),
     };
+    let schema_changes = switch("include_schema_changes", defaults.schema_changes);
+    let heartbeat_interval = match section.has("heartbeat_interval_ms") {
+        true => section.value("heartbeat_interval_ms", parse_heartbeat),
+        false => Some(None),
+    };
+    let heartbeat_prefix = match section.has("topic_heartbeat_prefix") {
+        true => section.value("topic_heartbeat_prefix", parse_prefix),
+        false => Some(defaults.heartbeat_prefix),
+    };
+    let heartbeat_topic = match section.has("topic_heartbeat_name") {
+        true => section.value("topic_heartbeat_name", parse_prefix).map(Some),
+        false => Some(None),
+    };
     let key_columns = match section.has("message_key_columns") {
         true => section.value("message_key_columns", parse_key_columns),
         false => Some(Vec::new()),
@@ -330,8 +357,22 @@ fn read_section(section: &Section<'_>, name: &str, kind: &str) -> Option<Debeziu
         field_names: field_names?,
         transaction_metadata: transaction_metadata?,
         transaction_topic: transaction_topic?,
+        schema_changes: schema_changes?,
+        heartbeat_interval: heartbeat_interval?,
+        heartbeat_prefix: heartbeat_prefix?,
+        heartbeat_topic: heartbeat_topic?,
         key_columns: key_columns?,
     })
+}
+
+/// Milliseconds, as the original has them; 0 is never.
+fn parse_heartbeat(text: &str) -> Result<Option<Duration>, String> {
+    const MOST: u64 = 24 * 60 * 60 * 1000;
+    match text.parse::<u64>() {
+        Ok(0) => Ok(None),
+        Ok(millis) if millis <= MOST => Ok(Some(Duration::from_millis(millis))),
+        _ => Err(format!("expected milliseconds, a whole number from 0 (never) to {MOST}")),
+    }
 }
 
 /// As the original takes it: a topic's name without anything that its own topics would need to change.

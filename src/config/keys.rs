@@ -105,6 +105,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("source.compression", Shape::Text, Scope::Source, MYSQL),
     key("source.server_id", Shape::Text, Scope::Source, MYSQL),
     key("source.include_query", Shape::Text, Scope::Source, MYSQL),
+    key("source.start_at", Shape::Text, Scope::Source, For::All),
     key("source.connect_timeout", Shape::Text, Scope::Source, For::All),
     key("source.read_timeout", Shape::Text, Scope::Source, For::All),
     key("sink", Shape::Section, Scope::Both, For::All),
@@ -144,6 +145,10 @@ pub(crate) const KEYS: &[Key] = &[
     key("debezium.field_name_adjustment_mode", Shape::Text, Scope::Both, For::All),
     key("debezium.provide_transaction_metadata", Shape::Text, Scope::Both, For::All),
     key("debezium.topic_transaction", Shape::Text, Scope::Both, For::All),
+    key("debezium.include_schema_changes", Shape::Text, Scope::Both, MYSQL),
+    key("debezium.heartbeat_interval_ms", Shape::Text, Scope::Both, For::All),
+    key("debezium.topic_heartbeat_prefix", Shape::Text, Scope::Both, For::All),
+    key("debezium.topic_heartbeat_name", Shape::Text, Scope::Both, For::All),
     key("debezium.message_key_columns", Shape::Text, Scope::Both, For::All),
     key("delivery", Shape::Text, Scope::Both, For::All),
     key("memory", Shape::Section, Scope::Both, For::All),
@@ -184,17 +189,17 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("debezium.snapshot_mode", "which rows are copied is said by `backfill`; remove `debezium.snapshot_mode`"),
     (
-        "debezium.heartbeat_interval_ms",
-        "positions are committed without events, so that nothing has to be sent to keep a slot from growing; remove \
-         `debezium.heartbeat_interval_ms`",
+        "debezium.heartbeat_action_query",
+        "nothing is written to the source: positions are committed without events, so that neither a slot nor a checkpoint stays behind \
+         while the captured tables are idle; remove `debezium.heartbeat_action_query`",
+    ),
+    (
+        "debezium.heartbeat_topics_prefix",
+        "that is `debezium.topic_heartbeat_prefix`, as in the original since 2.0; write it there",
     ),
     ("debezium.table_include_list", "tables are chosen by `source.tables`; write them there"),
     ("debezium.table_exclude_list", "tables are chosen by `source.tables`, where `!` leaves one out; write them there"),
     ("debezium.include_query", "that is `source.include_query`; write it there"),
-    (
-        "debezium.include_schema_changes",
-        "statements aren't published; table versions are, on the topic rowcast.schema.<name>; remove `debezium.include_schema_changes`",
-    ),
     (
         "debezium.event_processing_failure_handling_mode",
         "what becomes of an event that can't be encoded is said by `on_poison`; write it there",

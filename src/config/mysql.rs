@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use rowcast_core::TableFilter;
+use rowcast_core::{Handover, TableFilter};
 use rowcast_mysql::Compression;
 use rowcast_net::{SessionAttributes, TlsMode};
 
 use super::keys::not_one_of;
 use super::postgres;
 use super::reader::Section;
-use super::source::{ConnectionConfig, MysqlFlavor, read_attributes};
+use super::source::{ConnectionConfig, MysqlFlavor, read_attributes, read_start_at};
 use super::units::parse_bytes;
 
 /// A MySQL or MariaDB source.
@@ -35,6 +35,8 @@ pub struct MysqlConfig {
     pub tables: TableFilter,
     /// Events say the text of the statement that made them, as far as the server logs it.
     pub include_query: bool,
+    /// Where somebody else stopped who published the same tables before.
+    pub start_at: Option<Handover>,
     /// Bytes of `state_dir` that transactions may take of which it isn't known yet whether they commit.
     pub spill_limit: u64,
 }
@@ -94,6 +96,10 @@ pub(super) fn read(
         true => source.value("spill_limit", |text| postgres::at_least_spill(parse_bytes(text)?)),
         false => Some(postgres::SPILL_LIMIT),
     };
+    let start_at = match flavor {
+        MysqlFlavor::Mysql => read_start_at(source, "gtid", aside),
+        MysqlFlavor::Mariadb => read_start_at(source, "mariadb-gtid", aside),
+    };
     let session_attributes = read_attributes(source, connection.as_ref());
     Some(MysqlConfig {
         flavor,
@@ -106,6 +112,7 @@ pub(super) fn read(
         server_id_derived: written.is_none() || aside,
         tables: tables?,
         include_query: include_query?,
+        start_at: start_at?,
         spill_limit: spill_limit?,
     })
 }

@@ -1,11 +1,11 @@
 //! What the `source:` section says of PostgreSQL alone: slot, publication, and what the stream holds.
 
-use rowcast_core::TableFilter;
+use rowcast_core::{Handover, TableFilter};
 use rowcast_net::SessionAttributes;
 use rowcast_postgres::MessageFilter;
 
 use super::reader::Section;
-use super::source::{ConnectionConfig, MAX_IDENTIFIER, not_empty, read_attributes};
+use super::source::{ConnectionConfig, MAX_IDENTIFIER, not_empty, read_attributes, read_start_at};
 use super::units::{parse_bytes, show_bytes};
 
 /// Transactions in progress may take so much of `state_dir` unless configured.
@@ -30,6 +30,8 @@ pub struct PostgresConfig {
     pub publication: String,
     /// Which tables are captured, as `schema.table`.
     pub tables: TableFilter,
+    /// Where somebody else stopped who published the same tables before.
+    pub start_at: Option<Handover>,
     /// What is streamed beside rows, and how.
     pub stream: PostgresStreamConfig,
 }
@@ -80,6 +82,7 @@ pub(super) fn read(
     };
     let slot = slot.map(|slot| if aside { aside_slot(&slot) } else { slot });
     let stream = read_stream(source);
+    let start_at = read_start_at(source, "lsn", aside);
     let session_attributes = read_attributes(source, connection.as_ref());
     let (connection, session_attributes) = (connection?, session_attributes?);
     Some(PostgresConfig {
@@ -90,6 +93,7 @@ pub(super) fn read(
         slot_in_use: slot_in_use?,
         publication: publication?,
         tables: tables?,
+        start_at: start_at?,
         stream: stream?,
     })
 }

@@ -9,7 +9,7 @@ use super::mysql::{self, MysqlConfig};
 use super::postgres::{self, PostgresConfig};
 use super::reader::Section;
 use super::units::{parse_duration, show_duration};
-use rowcast_core::{TableFilter, TablePattern};
+use rowcast_core::{Handover, TableFilter, TablePattern};
 use rowcast_net::{SessionAttributes, TlsMode};
 
 /// PostgreSQL cuts identifiers at 63 bytes (`NAMEDATALEN` - 1).
@@ -30,6 +30,14 @@ impl SourceKind {
         match self {
             Self::Postgres(postgres) => &postgres.connection,
             Self::Mysql(mysql) => &mysql.connection,
+        }
+    }
+
+    /// Where somebody else stopped who published the same tables before.
+    pub fn start_at(&self) -> Option<&Handover> {
+        match self {
+            Self::Postgres(postgres) => postgres.start_at.as_ref(),
+            Self::Mysql(mysql) => mysql.start_at.as_ref(),
         }
     }
 
@@ -67,6 +75,15 @@ impl MysqlFlavor {
             Self::Mariadb => "mariadb",
         }
     }
+}
+
+/// `start_at`: a position of this kind, and what is published behind it; `Some(None)` without it, and for a look aside, which begins now.
+pub(super) fn read_start_at(source: &Section<'_>, kind: &str, aside: bool) -> Option<Option<Handover>> {
+    if !source.has("start_at") {
+        return Some(None);
+    }
+    let read = source.value("start_at", |text| Handover::parse(kind, text).map_err(|error| error.to_string()));
+    read.map(|handover| Some(handover).filter(|_| !aside))
 }
 
 /// How a server is reached.

@@ -1,5 +1,6 @@
 //! Options that become keys of ours under other names, or whose meaning depends on their value.
 
+use super::offsets::Stopped;
 use super::options::How;
 use super::read::Options;
 use super::yaml::Document;
@@ -146,6 +147,10 @@ impl<'a> Converter<'a> {
                 }
             },
             "message.prefix.include.list" => self.messages(value),
+            "heartbeat.topics.prefix" => match value {
+                "__debezium-heartbeat" => needless("it is what holds anyway"),
+                _ => self.plain("debezium.topic_heartbeat_prefix", value),
+            },
             "include.query" => self.plain("source.include_query", value),
             "inconsistent.schema.handling.mode" => match value {
                 "fail" => self.plain("on_table_failure", "stop_source"),
@@ -372,7 +377,7 @@ impl<'a> Converter<'a> {
     }
 
     /// Writes what depends on several options, and what a file of ours needs besides.
-    pub(super) fn finish(&mut self) {
+    pub(super) fn finish(&mut self, stopped: Option<Stopped>) {
         let qualifiers = if self.connector == Connector::Postgres { "schema" } else { "database" };
         let (include, exclude) = (format!("{qualifiers}.include.list"), format!("{qualifiers}.exclude.list"));
         let mut all = match (self.of("table.include.list"), self.of(&include)) {
@@ -390,7 +395,14 @@ impl<'a> Converter<'a> {
                 "set KAFKA_BROKERS to the cluster of Connect's workers, which a connector's configuration doesn't name",
             );
         }
-        if self.document.has("source.slot") {
+        if let Some(Stopped { at, again }) = stopped {
+            self.document.set("source.start_at", &at.to_string());
+            self.set("backfill.mode", "never");
+            self.advise("stop the connector for good before the offsets are read, and don't start it again: what it publishes after that is published twice; its slot is used on");
+            if let Some(again) = again {
+                self.advise(again);
+            }
+        } else if self.document.has("source.slot") {
             self.advise("to go on where the connector stopped: stop it, set `backfill: never`, and start; the slot has what it hasn't confirmed, so that nothing is lost, and what it published since its last confirmation is published again");
         }
     }

@@ -1,12 +1,14 @@
 //! `rowcast import debezium`: a connector's configuration as ours, and what becomes of each of its options.
 //!
 //! [`read`] takes the file apart, [`options`] is the table of what is known, [`convert`] makes keys of ours, [`tables`] patterns of regular
-//! expressions, [`yaml`] writes them.
+//! expressions, [`yaml`] writes them. [`offsets`] says where the connector stopped, [`java`] reads the file that has it.
 //!
 //! Guarantees: every option of the file is told once, as taken, not needed (and why), not supported (and what happens instead) or unknown; none
 //! is left out silently. No secret is written or printed: passwords become references to the environment.
 
 mod convert;
+mod java;
+mod offsets;
 mod options;
 mod read;
 mod tables;
@@ -17,6 +19,7 @@ mod tests;
 
 use std::fmt;
 
+pub use self::offsets::{Offsets, of_file};
 use self::options::{How, find, names};
 pub use self::read::ReadError;
 use self::yaml::Document;
@@ -69,6 +72,9 @@ pub enum ImportError {
     /// A connector that reads from something else.
     #[error("the connector `{0}` reads from a source that isn't supported; PostgreSQL's, MySQL's and MariaDB's are")]
     OtherConnector(String),
+    /// Its offset is no place to begin at.
+    #[error("the offsets: {0}")]
+    Offset(String),
 }
 
 impl fmt::Display for Note {
@@ -110,11 +116,11 @@ impl Connector {
     }
 }
 
-/// Imports a connector's configuration: JSON, or properties.
+/// Imports a connector's configuration: JSON, or properties. With Connect's offsets the source begins where the connector stopped.
 ///
 /// # Errors
-/// It can't be read, or is of another connector.
-pub fn debezium(text: &str) -> Result<Imported, ImportError> {
+/// It can't be read, or is of another connector; there is no offset of it, or none to begin at.
+pub fn debezium(text: &str, offsets: Option<&Offsets>) -> Result<Imported, ImportError> {
     let mut options = read::read(text)?;
     // Debezium Server has a connector's options behind a prefix; notes name them as the file does
     let written: Vec<String> = options.all.iter().map(|(name, _)| name.clone()).collect();
@@ -133,7 +139,12 @@ pub fn debezium(text: &str) -> Result<Imported, ImportError> {
     for ((name, value), written) in options.all.iter().zip(written) {
         notes.push(Note { option: written, fate: fate(&mut converter, name, value, connector) });
     }
-    converter.finish();
+    let stopped = offsets.map(|offsets| {
+        let prefix = options.get("topic.prefix").or_else(|| options.get("database.server.name")).unwrap_or_default();
+        let name = options.name.as_deref().or_else(|| options.get("name"));
+        offsets::stopped(offsets, connector, prefix, name).map_err(ImportError::Offset)
+    });
+    converter.finish(stopped.transpose()?);
     let advice = converter.advice();
     let mut yaml = format!("# Made by `rowcast import debezium` of a configuration of {class}.\n");
     for note in &notes {

@@ -289,12 +289,7 @@ pub(super) const OPTIONS: &[Option_] = &[
     option("topic.delimiter", All, ".", Format),
     option("topic.transaction", All, "transaction", Format),
     option("topic.heartbeat.prefix", All, "__debezium-heartbeat", Format),
-    option(
-        "heartbeat.topics.prefix",
-        All,
-        "__debezium-heartbeat",
-        Missing("no heartbeats are written: the position moves on by itself while nothing is captured"),
-    ),
+    option("heartbeat.topics.prefix", All, "__debezium-heartbeat", Converted),
     option("topic.heartbeat.name", All, "", Format),
     option("heartbeat.interval.ms", All, "0", Format),
     option(

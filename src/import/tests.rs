@@ -68,7 +68,7 @@ const POSTGRES: &str = r#"{
 
 #[test]
 fn a_connector_for_postgresql() {
-    let imported = debezium(POSTGRES).unwrap();
+    let imported = debezium(POSTGRES, None).unwrap();
     for line in [
         "name: fulfilment-connector",
         "type: postgres",
@@ -92,6 +92,7 @@ fn a_connector_for_postgresql() {
         "compression.type: lz4",
         "budget: 65536KiB",
         "mode: never",
+        "heartbeat_interval_ms: 10000",
     ] {
         assert!(has_line(&imported, line), "{line}\nis not in\n{}", imported.yaml);
     }
@@ -129,6 +130,7 @@ fn a_connector_for_mysql_by_properties() {
          snapshot.select.statement.overrides=inventory.items\nsnapshot.select.statement.overrides.inventory.items=select * from items\n\
          converters=bool\nbool.type=io.debezium.connector.binlog.converters.TinyIntOneToBooleanConverter\nbool.selector=.*\n\
          event.processing.failure.handling.mode=warn\nslot.name=x\n",
+        None,
     )
     .unwrap();
     for line in [
@@ -160,6 +162,7 @@ fn debezium_server_has_the_options_behind_prefixes() {
          debezium.source.connector.class=io.debezium.connector.mariadb.MariaDbConnector\ndebezium.source.offset.storage.file.filename=data/offsets.dat\n\
          debezium.source.offset.flush.interval.ms=0\ndebezium.source.database.hostname=${DB_HOST}\ndebezium.source.database.password=${dir:/run/secrets:db}\n\
          debezium.source.topic.prefix=tutorial\ndebezium.source.database.exclude.list=tmp\ndebezium.format.value.schemas.enable=false\nquarkus.log.level=INFO\n",
+        None,
     )
     .unwrap();
     for line in [
@@ -182,6 +185,7 @@ fn debezium_server_has_the_options_behind_prefixes() {
 fn expressions_that_no_pattern_can_say_are_left_to_the_operator() {
     let imported = debezium(
         r#"{"connector.class": "io.debezium.connector.postgresql.PostgresConnector", "topic.prefix": "p", "table.include.list": "public.t[0-9]+"}"#,
+        None,
     )
     .unwrap();
     assert!(matches!(fate_of(&imported, "table.include.list"), Fate::NotSupported(_)));
@@ -190,10 +194,10 @@ fn expressions_that_no_pattern_can_say_are_left_to_the_operator() {
 
 #[test]
 fn what_is_no_such_connector_is_refused() {
-    assert_eq!(debezium("{}").unwrap_err(), ImportError::NoConnector);
-    let other = debezium(r#"{"connector.class": "io.debezium.connector.oracle.OracleConnector"}"#).unwrap_err();
+    assert_eq!(debezium("{}", None).unwrap_err(), ImportError::NoConnector);
+    let other = debezium(r#"{"connector.class": "io.debezium.connector.oracle.OracleConnector"}"#, None).unwrap_err();
     assert_eq!(other, ImportError::OtherConnector("io.debezium.connector.oracle.OracleConnector".into()));
-    assert!(matches!(debezium("{").unwrap_err(), ImportError::Read(_)));
+    assert!(matches!(debezium("{", None).unwrap_err(), ImportError::Read(_)));
 }
 
 /// The names that the original's connectors and its documentation have, one a line with the connector.
@@ -226,4 +230,23 @@ fn every_option_can_be_found() {
             }
         }
     }
+}
+
+#[test]
+fn with_offsets_a_source_begins_where_the_connector_stopped() {
+    let offsets = of_file(include_bytes!("../../tests/debezium/offsets/connect.dat")).unwrap();
+    let mysql =
+        "connector.class=io.debezium.connector.mysql.MySqlConnector\ntopic.prefix=recmy\nsnapshot.mode=initial\n";
+    let imported = debezium(mysql, Some(&offsets)).unwrap();
+    for line in ["start_at: \"7e6bf452-e9f1-11f1-95b8-02fc00000001:1-65 events 6 rows 1\"", "mode: never"] {
+        assert!(has_line(&imported, line), "{line}\nis not in\n{}", imported.yaml);
+    }
+    let postgres =
+        "connector.class=io.debezium.connector.postgresql.PostgresConnector\ntopic.prefix=recpg\nslot.name=recpg\n";
+    let imported = debezium(postgres, Some(&offsets)).unwrap();
+    for line in ["start_at: \"0/1945FF8 xid 747 to 0/1946288\"", "slot: recpg", "mode: never"] {
+        assert!(has_line(&imported, line), "{line}\nis not in\n{}", imported.yaml);
+    }
+    let other = mysql.replace("recmy", "other");
+    assert!(matches!(debezium(&other, Some(&offsets)).unwrap_err(), ImportError::Offset(_)));
 }

@@ -15,7 +15,7 @@ mod writer;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rowcast_core::backfill::{Reading, Snapshot};
 use rowcast_core::{
@@ -38,6 +38,9 @@ use work::Work;
 /// Table versions kept prepared at once; beyond it all are prepared anew. Far above what a database has in use.
 const PREPARED_TABLES: usize = 16_384;
 
+/// The partition of statements and of heartbeats: their topics have one order, as the original's.
+const FIRST_PARTITION: i32 = 0;
+
 /// Turns batches into records. Shared by the workers of one source.
 #[derive(Debug)]
 pub struct Encoder {
@@ -58,6 +61,9 @@ pub struct Encoder {
     /// one after the other.
     transactions: Arc<Destination>,
     counts: Option<Mutex<Counts>>,
+    /// The topic of statements that change tables.
+    statements: Arc<Destination>,
+    heartbeats: Arc<Destination>,
     tables: Mutex<HashMap<u64, Arc<Destination>>>,
 }
 
@@ -71,6 +77,8 @@ pub struct Destination {
     text: Option<TableText>,
     /// Headers of its records.
     pub headers: Headers,
+    /// The partition that all of them go to; none if their keys decide.
+    pub partition: Option<i32>,
     /// The largest record that the topic takes, once the sink was asked.
     pub(super) largest: OnceLock<usize>,
 }
@@ -97,7 +105,7 @@ impl Destination {
     /// One without a table.
     pub fn plain(topic: &str) -> Arc<Self> {
         let (topic, headers) = (topic.to_owned(), Headers::Own);
-        Arc::new(Self { topic, table: None, text: None, headers, largest: OnceLock::new() })
+        Arc::new(Self { topic, table: None, text: None, headers, partition: None, largest: OnceLock::new() })
     }
 }
 
@@ -183,24 +191,35 @@ impl Encoder {
     /// An encoder for one run of a source that resumes inside a transaction if `skip` says so.
     pub fn new(options: &PipelineOptions, skip: Option<Inside>, watch: WatchList) -> Self {
         let (name, format) = (&options.name, &options.format);
-        let bare = |topic| {
-            let headers = Headers::Fixed(Arc::from([]));
-            Arc::new(Destination { topic, table: None, text: None, headers, largest: OnceLock::new() })
+        let plain = |topic, headers, partition| {
+            Arc::new(Destination { topic, table: None, text: None, headers, partition, largest: OnceLock::new() })
         };
+        let bare = |topic| plain(topic, Headers::Fixed(Arc::from([])), None);
         let messages = match format.debezium() {
             Some(codec) => bare(codec.message_topic()),
             None => Destination::plain(&route::message_topic(name)),
         };
         let numbered = format.debezium().filter(|codec| codec.config.transaction_metadata);
+        let headers = match format.debezium() {
+            Some(codec) => Headers::Fixed(Arc::from(codec.headers())),
+            None => Headers::Own,
+        };
         Self {
             messages,
+            statements: plain(
+                format.debezium().map(Codec::statement_topic).unwrap_or_default(),
+                headers.clone(),
+                Some(FIRST_PARTITION),
+            ),
+            heartbeats: plain(
+                format.debezium().map(Codec::heartbeat_topic).unwrap_or_default(),
+                Headers::Fixed(Arc::from([])),
+                Some(FIRST_PARTITION),
+            ),
             transactions: bare(numbered.map(Codec::transaction_topic).unwrap_or_default()),
             counts: numbered.map(|_| Mutex::default()),
             dead_letters: Destination::plain(&route::dead_letter_topic(name)),
-            headers: match format.debezium() {
-                Some(codec) => Headers::Fixed(Arc::from(codec.headers())),
-                None => Headers::Own,
-            },
+            headers,
             format: Arc::clone(format),
             db: options.db.clone(),
             template: options.topic.clone(),
@@ -254,6 +273,7 @@ impl Encoder {
         destinations.push(Arc::clone(&self.messages));
         destinations.push(Arc::clone(&self.dead_letters));
         destinations.push(Arc::clone(&self.transactions));
+        destinations.push(Arc::clone(&self.statements));
         let arena = Bump::new();
         let watch = self.watch.load();
         let watched = batch.tables.iter().map(|table| watch.has(&table.name)).collect();
@@ -378,6 +398,23 @@ impl Encoder {
         out
     }
 
+    /// A heartbeat, if the format has them.
+    pub fn encode_heartbeat(&self) -> Encoded {
+        let mut out = Encoded::default();
+        if let Some(codec) = self.format.debezium() {
+            let value = codec.heartbeat(&mut out.buf);
+            let (key, value) = (Some(0..value), Some(value..out.buf.len()));
+            out.records.push(Record { destination: 0, key, value, to_all_partitions: false, header: None });
+            out.destinations.push(Arc::clone(&self.heartbeats));
+        }
+        out
+    }
+
+    /// How often one is asked for.
+    pub fn heartbeat_interval(&self) -> Option<Duration> {
+        self.format.debezium().and_then(|codec| codec.config.heartbeat_interval)
+    }
+
     /// Adds the event that voids a table of which nothing but its name is known; nothing where truncations aren't published.
     pub fn encode_void(&self, out: &mut Encoded, name: &TableName, text: &ReadText) {
         if !self.tells_void(name) {
@@ -393,6 +430,7 @@ impl Encoder {
             table: None,
             text: None,
             headers: self.headers.clone(),
+            partition: None,
             largest: OnceLock::new(),
         }));
     }
@@ -435,6 +473,7 @@ impl Encoder {
             table: Some((Arc::clone(table), json::fingerprint(table))),
             text: Some(self.format.table(table)),
             headers: self.headers.clone(),
+            partition: None,
             largest: OnceLock::new(),
         });
         tables.insert(table.fingerprint, Arc::clone(&made));

@@ -11,6 +11,7 @@
 //! (`budget`, and as many encoded batches as there are slots); the database is told of a position only after the sink has
 //! committed it. Fails as a whole: any error ends the run, and the next one starts from the checkpoint.
 
+mod beat;
 mod copies;
 mod encode;
 mod poison;
@@ -23,7 +24,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rowcast_core::{Batch, Begin, Event, KeptSchema, Opened, Position, Source, SourceInfo, SourceStream, TableName};
+use rowcast_core::{
+    Batch, Begin, Event, KeptSchema, LogPosition, Opened, Position, Source, SourceInfo, SourceStream, TableName,
+};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -86,6 +89,8 @@ pub struct PipelineOptions {
     pub state_dir: PathBuf,
     /// Where an operator's requests come from.
     pub control: Control,
+    /// Where to begin if there is no checkpoint: everything up to here was published by somebody else. None: now.
+    pub start_at: Option<LogPosition>,
     /// The run begins behind a gap, and this is what was lost: tables are voided and copied again.
     pub anew: Option<String>,
     /// What becomes of an event that can't be delivered.
@@ -175,7 +180,8 @@ async fn open_source<S: Source>(
     let identity = checkpoint.as_ref().and_then(|checkpoint| checkpoint.identity.as_deref());
     let schemas = checkpoint.as_ref().map(|checkpoint| Arc::clone(&checkpoint.schemas)).unwrap_or_default();
     let kept: Vec<Arc<KeptSchema>> = schemas.values().cloned().collect();
-    let begin = match &resume {
+    let handed = options.start_at.clone().map(Position::boundary).filter(|_| resume.is_none());
+    let begin = match resume.as_ref().or(handed.as_ref()) {
         _ if options.anew.is_some() => Begin::Anew { identity },
         Some(position) => Begin::At { position, identity, schemas: &kept },
         None => Begin::Now,
@@ -213,7 +219,8 @@ async fn open_source<S: Source>(
     let before = checkpoint.as_ref().and_then(|checkpoint| checkpoint.topic.as_deref());
     notes.extend(other_topics(before, options.topic.as_ref(), &position));
     let board = Board::new(begin.copies, begin.tables, parallelism, watch.clone());
-    options.meter.opened(&position, resume.is_none(), &board, pulse);
+    let at_end = resume.is_none() && (handed.is_none() || options.anew.is_some());
+    options.meter.opened(&position, at_end, &board, pulse);
     let encoder = Arc::new(Encoder::new(options, position.inside.clone(), watch));
     let (begun, streams) = oneshot::channel();
     let started = publish::Started {
@@ -291,9 +298,16 @@ fn log_start(
     let (source, server, kind) = (options.name.as_str(), info.server.as_str(), info.kind);
     if resumes {
         tracing::info!(source, kind, server, %from, tables, "streaming: resumed from its checkpoint");
+        if options.start_at.is_some() {
+            tracing::info!(source, "`source.start_at` isn't used: it is for a source without a checkpoint");
+        }
     } else if let Some(lost) = &options.anew {
         let what = "streaming behind a gap: what was published of the tables is void, and they are copied again";
         tracing::warn!(source, kind, server, %from, tables, "{what}; {lost}");
+    } else if options.start_at.is_some() {
+        let rows = if copying { "are copied beside them" } else { "are not sent" };
+        let what = "streaming: no checkpoint, so changes from `source.start_at` on; rows that are already there";
+        tracing::info!(source, kind, server, %from, tables, "{what} {rows}");
     } else {
         let rows = if copying { "are copied beside them" } else { "are not sent" };
         let what = "streaming: no checkpoint, so changes from now on; rows that are already there";

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::PipelineOptions;
+use super::beat::Beat;
 use super::copies::Copies;
 use super::encode::{Encoded, Encoder, Progress, Record, Touched};
 use super::poison;
@@ -178,6 +179,7 @@ pub(super) struct Publisher {
     /// Records a second, as the last commits saw it.
     rate: f64,
     size: CommitSize,
+    beat: Beat,
 }
 
 /// What the end of a transaction does to the prepared ones.
@@ -210,6 +212,7 @@ impl Publisher {
         let Started { position, identity, first, begun, void, confirm, board, encoder, schemas } = started;
         let size = CommitSize::new(&options.commit_size, options.commit_bytes, Instant::now());
         let stopped = board.stopped();
+        let beat = Beat::new(encoder.heartbeat_interval(), Instant::now());
         Self {
             sink,
             confirm,
@@ -240,6 +243,7 @@ impl Publisher {
             last_commit: Instant::now(),
             rate: 0.0,
             size,
+            beat,
         }
     }
 
@@ -470,8 +474,10 @@ impl Publisher {
         let late = self.staged.span.is_some_and(|(first, _)| first.elapsed() >= LONGEST_WAIT);
         // what is before it was not too large by itself; small transactions are whole, however small commits have become
         let large = self.staged.bytes.saturating_sub(self.staged.earlier) >= self.size.bytes();
+        // what belongs to no row, as a statement, isn't in the checkpoint's place inside a transaction
+        let told = matches!(&self.open, Some((_, 0))) && self.staged.bytes > self.staged.earlier;
         // one checkpoint holds one partly published transaction
-        self.pending.is_none() && (large || late)
+        self.pending.is_none() && !told && (large || late)
     }
 
     /// Nothing is waiting: commits if that is the moment; returns how long to wait for more.
@@ -483,12 +489,15 @@ impl Publisher {
                 if since_commit >= SERVE {
                     self.board.reached(None, Duration::ZERO);
                 }
-                if self.board.wants_commit() || (self.staged.moved && since_commit >= IDLE_COMMIT) {
+                let moved = self.staged.moved && since_commit >= IDLE_COMMIT;
+                if self.board.wants_commit() || moved || self.beat.is_due(Instant::now()) {
                     self.commit()?;
                 }
             }
             self.sink.serve()?;
-            return Ok(SERVE);
+            // one that is due while a transaction is open waits for its end
+            let beat = if self.open.is_none() { self.beat.at_most(SERVE, Instant::now()) } else { SERVE };
+            return Ok(beat);
         };
         if self.open.is_some() {
             if self.must_split() {
@@ -520,6 +529,7 @@ impl Publisher {
     }
 
     pub(super) fn commit(&mut self) -> Result<(), RunError> {
+        self.stage_heartbeat()?;
         let position = self.position();
         let (copies, tables, tables_changed, version) = self.board.to_keep();
         let checkpoint = Checkpoint {
@@ -552,6 +562,19 @@ impl Publisher {
         self.rate = (self.rate + seen) / 2.0;
         self.staged = Gathered::default();
         self.last_commit = Instant::now();
+        Ok(())
+    }
+
+    /// A heartbeat, if one is due.
+    fn stage_heartbeat(&mut self) -> Result<(), RunError> {
+        let now = Instant::now();
+        if !self.beat.is_due(now) {
+            return Ok(());
+        }
+        let it = self.encoder.encode_heartbeat();
+        self.sink.prepare(&it, 0..it.records.len())?;
+        self.sink.stage(&it, 0..it.records.len())?;
+        self.beat.sent(now);
         Ok(())
     }
 

@@ -385,7 +385,7 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
             STOCK.replace("  user: cdc\n", "  user: cdc\n  ? password hunter2\n"),
             "x.yaml:6:5: unknown key `password …` in `source`; a colon and a blank belong behind the key; allowed: type, \
              host, port, socket, target_session_attrs, user, password, password_command, tls, tables, spill_limit, \
-             server_public_key, cleartext_password, compression, server_id, include_query, connect_timeout, read_timeout",
+             server_public_key, cleartext_password, compression, server_id, include_query, start_at, connect_timeout, read_timeout",
         ),
         (
             "a URL with a secret as the host",
@@ -408,7 +408,7 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
             "Debezium's options",
             format!(
                 "{SHOP}format: debezium\ndebezium:\n  exact: maybe\n  topic_prefix: 'a b'\n  decimal_handling_mode: precice\n  skipped_operations: 'c,x'\n  \
-                 message_key_columns: orders\n  snapshot_mode: initial\n  heartbeat_interval_ms: 5\n  unavailable: x\n"
+                 message_key_columns: orders\n  snapshot_mode: initial\n  heartbeat_interval_ms: soon\n  heartbeat_action_query: x\n  unavailable: x\n"
             ),
             "x.yaml:14:10: `debezium.exact` is `maybe`: allowed: true, false\n\
              x.yaml:15:17: `debezium.topic_prefix` is `a b`: expected letters, digits, . _ -, at most 200\n\
@@ -416,9 +416,20 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
              x.yaml:17:23: `debezium.skipped_operations` is `c,x`: allowed: c, u, d, t, none\n\
              x.yaml:18:24: `debezium.message_key_columns` is `orders`: expected table:column,column, several separated by `;`, such as public.orders:tenant,id\n\
              x.yaml:19:3: `debezium.snapshot_mode` isn't supported: which rows are copied is said by `backfill`; remove `debezium.snapshot_mode`\n\
-             x.yaml:20:3: `debezium.heartbeat_interval_ms` isn't supported: positions are committed without events, so that nothing has to be sent to keep a slot \
-             from growing; remove `debezium.heartbeat_interval_ms`\n\
-             x.yaml:21:3: unknown key `unavailable` in `debezium`; allowed: exact, topic_prefix, key_schemas_enable, value_schemas_enable, extended_headers_enabled, tombstones_on_delete, decimal_handling_mode, time_precision_mode, binary_handling_mode, bigint_unsigned_handling_mode, interval_handling_mode, hstore_handling_mode, money_fraction_digits, unavailable_value_placeholder, skipped_operations, schema_name_adjustment_mode, field_name_adjustment_mode, provide_transaction_metadata, topic_transaction, message_key_columns",
+             x.yaml:20:26: `debezium.heartbeat_interval_ms` is `soon`: expected milliseconds, a whole number from 0 (never) to 86400000\n\
+             x.yaml:21:3: `debezium.heartbeat_action_query` isn't supported: nothing is written to the source: positions are committed without events, so that \
+             neither a slot nor a checkpoint stays behind while the captured tables are idle; remove `debezium.heartbeat_action_query`\n\
+             x.yaml:22:3: unknown key `unavailable` in `debezium`; allowed: exact, topic_prefix, key_schemas_enable, value_schemas_enable, extended_headers_enabled, tombstones_on_delete, decimal_handling_mode, time_precision_mode, binary_handling_mode, bigint_unsigned_handling_mode, interval_handling_mode, hstore_handling_mode, money_fraction_digits, unavailable_value_placeholder, skipped_operations, schema_name_adjustment_mode, field_name_adjustment_mode, provide_transaction_metadata, topic_transaction, heartbeat_interval_ms, topic_heartbeat_prefix, topic_heartbeat_name, message_key_columns",
+        ),
+        (
+            "a place to begin at that is another database's",
+            STOCK.replace("  user: cdc\n", "  user: cdc\n  start_at: 0/16B3748\n"),
+            "x.yaml:6:13: `source.start_at` is `0/16B3748`: `0/16B3748` is not of the form uuid:1-5:7",
+        ),
+        (
+            "a place to begin at with a part that isn't one",
+            SHOP.replace("  user: cdc\n", "  user: cdc\n  start_at: 0/16B3748 xid -1 to 0/16B3900\n"),
+            "x.yaml:7:13: `source.start_at` is `0/16B3748 xid -1 to 0/16B3900`: `-1` is not a number that can stand there",
         ),
         (
             "a mode that the binlog connectors don't have",

@@ -206,12 +206,17 @@ impl Span {
 pub struct Ddl {
     /// Its text, as the server logged it, whole; bytes that aren't UTF-8 are replaced.
     pub sql: String,
-    /// The session's database; empty if it had none.
+    /// The session's database, empty if it had none; of a statement about a database, that one.
     pub db: String,
     /// What it does, by its first words.
     pub verb: DdlVerb,
-    /// The tables that it is about, by name: words are looked at, there is no grammar. Those of it that can't be told aren't here.
+    /// The tables that it is about, by name: words are looked at, there is no grammar. Those of it that can't be told aren't here. Of a
+    /// RENAME TABLE each old name is followed by the new one.
     pub tables: Vec<TableName>,
+    /// For each of these, whether it is captured.
+    pub captured: Vec<bool>,
+    /// Of a statement about a database: whether tables in it may be captured.
+    pub captured_db: bool,
     /// Of these, the captured ones that are there behind it, as the catalog describes them when the stream meets the statement. One that
     /// was altered again by then, as far as that can be told, isn't here.
     pub after: Vec<Arc<Table>>,

@@ -55,6 +55,11 @@ impl TableFilter {
         matching(false) && !matching(true)
     }
 
+    /// Whether there may be captured tables in a schema (MySQL and MariaDB: a database).
+    pub fn may_match_in(&self, schema: &str) -> bool {
+        self.patterns.iter().any(|pattern| !pattern.excludes && pattern.schema.matches(schema))
+    }
+
     /// Parses a list of patterns.
     ///
     /// # Errors

@@ -57,6 +57,7 @@ async fn main() {
         spill_limit: 1 << 30,
         describe: false,
         ddl: false,
+        start_at: None,
     });
     if let Some(table) = flag("--backfill") {
         backfill(&source, table, flags).await;

@@ -43,7 +43,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rowcast_core::TableFilter;
+use rowcast_core::{Handover, TableFilter};
 
 /// Which of the two dialects the server must speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +105,8 @@ pub struct Options {
     pub describe: bool,
     /// Statements that change no rows are told ([`rowcast_core::Event::Ddl`]).
     pub ddl: bool,
+    /// Where somebody else stopped who published these tables before: of a transaction that follows this position, a part is left out.
+    pub start_at: Option<Handover>,
 }
 
 impl Options {

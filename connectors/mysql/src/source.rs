@@ -101,6 +101,7 @@ impl Source for MysqlSource {
         let mut assembler =
             Assembler::new(place.clone(), tables_of, start.clone(), fold_case, room.clone(), options.include_query)
                 .telling(options.describe, options.ddl)
+                .leaving_out(options.start_at.as_ref(), begin.position().map(|position| &position.log))
                 .with_prepared(prepared)
                 .doubting(Doubt {
                     all: self.keep.swap(false, Ordering::Relaxed),

@@ -55,8 +55,7 @@ impl Search<'_> {
         let begin = self.before(sql, &from.log, &from.prepared).await?;
         let wanted = from.prepared.iter().map(|prepared| prepared.pos.clone()).collect();
         let passing = Passing::new(from.log.clone(), Some(wanted), end);
-        let found = self
-            .pass(&begin, passing)
+        let found = Box::pin(self.pass(&begin, passing))
             .await
             .map_err(|error| error.context("reading the rows of prepared XA transactions again"))?;
         match from.prepared.iter().find(|prepared| !found.knows(&prepared.name)) {
@@ -167,7 +166,7 @@ impl Search<'_> {
         let begins = if wanted.is_empty() { vec![before.clone()] } else { self.files(sql, &before).await? };
         let last = begins.len().saturating_sub(1);
         for (index, begin) in begins.iter().enumerate() {
-            let prepared = self.pass(begin, Passing::new(start.clone(), None, end)).await?;
+            let prepared = Box::pin(self.pass(begin, Passing::new(start.clone(), None, end))).await?;
             let missing: Vec<&str> = {
                 // one that ended in between is not there any more
                 let still: HashSet<String> = self.recover(sql).await?.unwrap_or_default().into_iter().collect();

@@ -93,6 +93,7 @@ impl Db {
             spill_limit: 1 << 30,
             describe,
             ddl: describe,
+            start_at: None,
         })
     }
 

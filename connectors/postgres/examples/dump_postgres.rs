@@ -68,6 +68,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
         spill_folder: std::env::temp_dir(),
         spill_limit: 1 << 30,
         describe: false,
+        start_at: None,
     })
 }
 

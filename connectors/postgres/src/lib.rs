@@ -40,7 +40,7 @@ mod wire;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rowcast_core::TableFilter;
+use rowcast_core::{Handover, TableFilter};
 
 pub use backfill::PostgresReader;
 pub use pgoutput::assembler::MessageFilter;
@@ -106,4 +106,6 @@ pub struct Options {
     /// Columns are described as schemas need it (their `facts`, and whether NULL is allowed), transactions by their origin. Costs look-ups
     /// per table version, and a word per row of transactions in progress.
     pub describe: bool,
+    /// Where somebody else stopped who published these tables before: of a transaction that follows this position, a part is left out.
+    pub start_at: Option<Handover>,
 }

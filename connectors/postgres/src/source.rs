@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rowcast_core::{Begin, Confirm, LogPosition, Lsn, Opened, Pulse, Source, SourceError, SourceInfo};
+use rowcast_core::{Begin, Confirm, LogPosition, Lsn, Opened, Part, Pulse, Source, SourceError, SourceInfo};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -392,6 +392,10 @@ impl Source for PostgresSource {
             shared: Arc::clone(&shared),
             before: resume,
             describe: options.describe,
+            left_out: match options.start_at.as_ref().and_then(|handover| handover.part) {
+                Some(Part::UpTo { xid, lsn }) => Some((xid, lsn.0)),
+                Some(Part::Events { .. }) | None => None,
+            },
         });
         // from here on, so that nothing is confirmed that the assembler holds
         let feedback = Feedback::start(halves.write, Arc::clone(&shared), receiver, interval);
@@ -487,6 +491,7 @@ mod tests {
             spill_folder: std::env::temp_dir(),
             spill_limit: 1 << 30,
             describe: false,
+            start_at: None,
         }
     }
 

@@ -5,6 +5,7 @@
 //! source   the `source` block            column   which schema and form a column has
 //! schema   Connect's schemas as JSON     form     how a value is written; number, time: their texts
 //! names    names of topics and schemas   default  DEFAULTs, what stands for missing values
+//! ddl      the topic of statements       transactions  numbers of events; heartbeat
 //! ```
 //!
 //! What doesn't change from row to row is prepared per table version, the schemas too: a row costs its decoding and some copies; only some
@@ -15,8 +16,10 @@
 //! null, as the original's is.
 
 mod column;
+mod ddl;
 mod default;
 mod form;
+mod heartbeat;
 pub mod names;
 mod nested;
 mod number;
@@ -74,6 +77,8 @@ pub struct Codec {
     headers: Vec<(String, String)>,
     message: MessageText,
     transactions: transactions::Heads,
+    statements: ddl::Heads,
+    heartbeats: heartbeat::Texts,
 }
 
 /// The prepared schemas of applications' messages.
@@ -110,7 +115,10 @@ impl Codec {
         };
         let message = MessageText::new(config, server);
         let transactions = transactions::Heads::new(config);
-        Self { config: config.clone(), server, kind, db: db.to_owned(), headers, message, transactions }
+        let statements = ddl::Heads::new(config, server);
+        let heartbeats = heartbeat::Texts::new(config);
+        let (config, db) = (config.clone(), db.to_owned());
+        Self { config, server, kind, db, headers, message, transactions, statements, heartbeats }
     }
 
     /// The headers of every record of a table.

@@ -263,7 +263,7 @@ impl TransactionText {
             out.extend_from_slice(fourth);
             return;
         }
-        let micros = self.commit_us.unwrap_or(i64::from(place.seconds) * 1_000_000);
+        let micros = self.micros(place);
         int(out, micros.div_euclid(1_000));
         out.extend_from_slice(first);
         out.extend_from_slice(&table.db);
@@ -278,6 +278,30 @@ impl TransactionText {
         out.extend_from_slice(third);
         out.extend_from_slice(&self.query);
         out.push(b'}');
+    }
+
+    /// Writes the block of a statement that changes tables (MySQL, MariaDB); `of` are the names of a database and a table.
+    pub(super) fn source_of_statement(&self, out: &mut Vec<u8>, of: (&str, &str), place: Place) {
+        let name = TableName { db: of.0.into(), schema: None, table: of.1.into() };
+        let table = TableSource::new(self.server, &name);
+        let [first, second, ..] = &self.parts;
+        let micros = self.micros(place);
+        out.extend_from_slice(&self.head);
+        int(out, micros.div_euclid(1_000));
+        out.extend_from_slice(first);
+        out.extend_from_slice(&table.db);
+        int(out, micros);
+        out.extend_from_slice(b",\"ts_ns\":");
+        int(out, micros.saturating_mul(1_000));
+        out.extend_from_slice(&table.table);
+        out.extend_from_slice(second);
+        uint(out, place.at);
+        out.extend_from_slice(b",\"row\":0,\"thread\":null,\"query\":null}");
+    }
+
+    /// The time of an event at a place of MySQL's or MariaDB's log.
+    fn micros(&self, place: Place) -> i64 {
+        self.commit_us.unwrap_or(i64::from(place.seconds) * 1_000_000)
     }
 
     /// Whether it is about rows that were read.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use rowcast_core::{
-    Batch, Bump, Change, DecodeError, Event, Image, Message, Op, Place, Prepared, Table, Transaction, Value,
+    Batch, Bump, Change, Ddl, DecodeError, Event, Image, Message, Op, Place, Prepared, Table, Transaction, Value,
 };
 
 use super::writer::{KeyMissing, Writer};
@@ -67,8 +67,7 @@ impl<'a> Work<'a> {
             }
             Event::Heartbeat(position, at) => self.progress(Progress::Heartbeat(position.clone(), *at)),
             Event::TableFailed(failure) => self.progress(Progress::TableFailed(Arc::clone(failure))),
-            // no format has anything for these, and none asks for them
-            Event::Ddl(_) => {}
+            Event::Ddl(ddl) => self.statement(ddl),
             Event::Schema(schema) => self.progress(Progress::Schema(Arc::clone(schema))),
             Event::Change(change) => {
                 self.rows = change.seq;
@@ -96,6 +95,26 @@ impl<'a> Work<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A statement that isn't about rows: where the format has it, a record for each table that it changes.
+    fn statement(&mut self, ddl: &Ddl) {
+        let (Some(codec), TransactionText::Debezium(transaction)) = (self.encoder.format.debezium(), &self.transaction)
+        else {
+            return;
+        };
+        // of a transaction that is published in part what stands before the last published row is published; behind it nothing is, since
+        // a transaction is cut behind a row only
+        if self.rows < self.skip_rows {
+            return;
+        }
+        for change in codec.changes_of(ddl) {
+            let start = self.out.buf.len();
+            let value = codec.statement(&mut self.out.buf, transaction, ddl, &change);
+            let destination = self.batch.tables.len() as u32 + 3;
+            let (key, value) = (Some(start..value), Some(value..self.out.buf.len()));
+            self.out.records.push(Record { destination, key, value, to_all_partitions: false, header: None });
+        }
     }
 
     fn message(&mut self, message: &Message) {

@@ -253,7 +253,7 @@ impl KafkaSink {
             (Headers::Fixed(all), Some(own)) => Some(fixed(Some(own), all)),
         };
         if !record.to_all_partitions {
-            return self.send(&destination.topic, None, key, value, headers());
+            return self.send(&destination.topic, destination.partition, key, value, headers());
         }
         for partition in self.all_partitions(&destination.topic)? {
             self.send(&destination.topic, Some(partition), key, value, headers())?;

@@ -166,6 +166,11 @@ pub(crate) fn captures(filter: &TableFilter, db: &str, table: &str) -> bool {
         && (!SYSTEM.contains(&db) || filter.literal_includes().any(|literal| literal == (db, table)))
 }
 
+/// Whether tables of a database may be captured.
+pub(crate) fn captures_in(filter: &TableFilter, db: &str) -> bool {
+    filter.may_match_in(db) && (!SYSTEM.contains(&db) || filter.literal_includes().any(|literal| literal.0 == db))
+}
+
 /// The captured tables that are there now, sorted.
 ///
 /// # Errors

@@ -27,6 +27,8 @@ use crate::{Flavor, Options};
 use versions::{Answers, Found};
 
 const DOING: &str = "looking up a table in information_schema";
+/// How long a statement's lock is waited for.
+const STATEMENT_LOCK: &str = "SET SESSION lock_wait_timeout=2";
 const PREPARING: &str = "preparing the session";
 /// Tables that are looked up together.
 const MOST_AT_ONCE: usize = 4_096;
@@ -67,6 +69,25 @@ impl Catalog {
         let answers = Answers { about, columns, keys, checks, order };
         let Some(table) = answers.table(name, self.options.flavor) else { return Ok(None) };
         Ok(Some(Found { table, answers, until: self.end().await? }))
+    }
+
+    /// Waits until a statement that changes the table, which is in the binlog, is in the catalog, too: MySQL sends it before, and
+    /// information_schema doesn't wait for the statement's lock, as a SELECT does. Whatever stands against it (no right, no such table, a
+    /// lock that is held for long), the catalog is asked all the same.
+    pub(crate) async fn await_statement(&mut self, name: &TableName) {
+        if self.options.flavor == Flavor::MariaDb {
+            return;
+        }
+        let Some(mut connection) = self.connection.take() else { return };
+        let [db, table] = [&name.db, &name.table].map(|name| name.replace('`', "``"));
+        let select = format!("SELECT 1 FROM `{db}`.`{table}` LIMIT 0");
+        for sql in [STATEMENT_LOCK, &select] {
+            if let Err(Failure::Source(error)) = connection.ask(DOING, sql).await {
+                tracing::debug!(%error, "the connection is lost; the next question makes another one");
+                return;
+            }
+        }
+        self.connection = Some(connection);
     }
 
     /// All of these tables as they are now, if they aren't too many.

@@ -97,6 +97,10 @@ pub(crate) struct Assembler {
     begins: u64,
     /// Rows come out of one event that begins here, so many so far: a compressed transaction, or the commit of an XA transaction.
     pub(super) out_of: Option<(u64, u32)>,
+    /// The events behind the first one of the transaction in progress, up to the one that was reached.
+    nth: u64,
+    /// Of the first transaction, so many events behind BEGIN are left out, and so many rows of the next: somebody else has published them.
+    left_out: Option<(u64, u32)>,
     /// Transactions tell their connection, and columns are described.
     pub(super) describe: bool,
     /// Statements that change no rows are told.
@@ -113,6 +117,8 @@ pub(crate) struct Assembler {
     pub(super) answer: Option<(TableName, Option<Found>)>,
     /// The catalog's word on tables of the statement that is to be told.
     pub(super) asked: Vec<(TableName, Option<Found>)>,
+    /// It is such a table that is asked for.
+    pub(super) asks_of_statement: bool,
     pub(super) versions: Versions,
     pub(super) room: Room,
     /// The transaction in progress is kept until its end.
@@ -176,6 +182,8 @@ impl Assembler {
             at: Offset::default(),
             begins: 0,
             out_of: None,
+            nth: 0,
+            left_out: None,
             describe: false,
             tells_ddl: false,
             told: Offset::default(),
@@ -186,6 +194,7 @@ impl Assembler {
             newest: HashMap::new(),
             answer: None,
             asked: Vec::new(),
+            asks_of_statement: false,
             versions: Versions::default(),
             room,
             keep: None,
@@ -247,8 +256,14 @@ impl Assembler {
         self.versions = versions;
     }
 
+    /// Whether [`Outcome::Need`] is about the table of a statement that changes it.
+    pub(crate) fn asks_of_statement(&self) -> bool {
+        self.asks_of_statement
+    }
+
     /// The answer to [`Outcome::Need`].
     pub(crate) fn answer(&mut self, name: TableName, found: Option<Found>) {
+        self.asks_of_statement = false;
         self.answer = Some((name, found));
     }
 
@@ -327,6 +342,7 @@ impl Assembler {
         let end = reached(self.at, header.end);
         if end != self.at {
             self.begins = self.at.byte;
+            self.nth += 1;
         }
         self.at = end;
     }
@@ -513,6 +529,7 @@ impl Assembler {
             draft.begins(&transaction);
         }
         self.transactions += 1;
+        self.nth = 0;
         self.statement = None;
         self.told_statement = None;
         let Began { at_once: began, flagged } = began;

@@ -392,6 +392,9 @@ impl SourceStream for MysqlStream {
                 Step::Batch(batch) => return Ok(batch),
                 Step::Again => {}
                 Step::Need(name) => {
+                    if self.assembler.asks_of_statement() {
+                        Box::pin(self.catalog.await_statement(&name)).await;
+                    }
                     let found = self.look_up(&name).await?;
                     self.assembler.answer(name, found);
                 }

@@ -81,6 +81,7 @@ impl Replay {
             spill_limit: 1 << 30,
             describe: false,
             ddl: false,
+            start_at: None,
         };
         let room = Room::new(options.spill_folder.clone(), options.spill_limit);
         let position = match flavor {

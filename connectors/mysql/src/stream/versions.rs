@@ -196,7 +196,10 @@ impl Assembler {
             }
             match self.answer.take_if(|(answered, _)| *answered == name) {
                 Some(answer) => self.asked.push(answer),
-                None => return Some(name),
+                None => {
+                    self.asks_of_statement = true;
+                    return Some(name);
+                }
             }
         }
         None
@@ -214,8 +217,12 @@ impl Assembler {
             Some(Arc::new(found.table.into_table(name)))
         });
         let (after, place) = (after.collect(), self.row_event(header, 0));
-        let (sql, db) = [query.sql, query.db].map(|text| String::from_utf8_lossy(text).into_owned()).into();
-        draft.ddl(Ddl { sql, db, verb, tables, after, place });
+        let (sql, db): (String, String) =
+            [query.sql, query.db].map(|text| String::from_utf8_lossy(text).into_owned()).into();
+        let captured = tables.iter().map(|name| checks::captures(&self.filter, &name.db, &name.table)).collect();
+        let of_db = matches!(verb, DdlVerb::CreateDatabase | DdlVerb::AlterDatabase | DdlVerb::DropDatabase);
+        let captured_db = of_db && checks::captures_in(&self.filter, &db);
+        draft.ddl(Ddl { sql, db, verb, tables, captured, captured_db, after, place });
     }
 
     /// A statement that changes rows and is in the log as such, without its rows: a failure of the table that it is about. What its

@@ -78,6 +78,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) before: Option<Lsn>,
     /// Transactions say where they were replicated from.
     pub(crate) describe: bool,
+    /// Of this transaction, what stands up to this LSN is left out: somebody else has published it.
+    pub(crate) left_out: Option<(u32, u64)>,
 }
 
 /// No transaction's id: holds what comes before the stream's start.
@@ -127,6 +129,7 @@ pub(crate) struct Assembler {
     /// Where the last commit ended.
     before: Option<Lsn>,
     describe: bool,
+    left_out: Option<(u32, u64)>,
     /// Everything before it was given out or is collected.
     position: u64,
     /// Transactions that were committed before it are passed over.
@@ -140,6 +143,12 @@ pub(crate) struct Assembler {
     idle_at: u64,
     batch: u64,
     collected: Collected,
+}
+
+/// Whether somebody else has published what stands there in the transaction in progress.
+fn is_left_out(left_out: Option<(u32, u64)>, transaction: Option<&Transaction>, lsn: u64) -> bool {
+    let xid = transaction.and_then(|transaction| transaction.xid);
+    left_out.is_some_and(|(of, up_to)| xid == Some(of) && lsn <= up_to)
 }
 
 /// A stream that breaks the protocol: going on could lose or repeat rows.
@@ -168,6 +177,7 @@ impl Assembler {
             seq: 0,
             before: setup.before,
             describe: setup.describe,
+            left_out: setup.left_out,
             position: setup.start,
             start: setup.start,
             catches_up: setup.sends_from.is_some(),
@@ -451,7 +461,7 @@ impl Assembler {
             None => self.relations.get_mut(&id).ok_or_else(|| broken(format!("a row of the unknown relation {id}")))?,
         };
         let Some(table) = &known.table else { return Ok(()) };
-        if self.passing {
+        if self.passing || is_left_out(self.left_out, self.transaction.as_deref(), lsn) {
             return Ok(());
         }
         if known.indexed.0 != self.batch {
@@ -502,7 +512,8 @@ impl Assembler {
         if transactional {
             // counted all the same: the ordinals of the rows behind it must not depend on what is wanted
             self.seq += 1;
-            if wanted && !self.passing {
+            let left_out = is_left_out(self.left_out, self.transaction.as_deref(), lsn);
+            if wanted && !self.passing && !left_out {
                 self.collected.events.push(Event::Message(LogMessage {
                     seq: self.seq,
                     lsn: Lsn(lsn),

@@ -84,6 +84,7 @@ impl Db {
             spill_folder: std::env::temp_dir(),
             spill_limit: 1 << 30,
             describe: false,
+            start_at: None,
         }
     }
 

@@ -18,6 +18,7 @@ fn set_up(sends_from: Option<u64>) -> Assembler {
         shared: Arc::default(),
         before: None,
         describe: false,
+        left_out: None,
     })
 }
 
@@ -272,4 +273,32 @@ fn a_message_has_its_lsn() {
     let mut it = assembler();
     feed(&mut it, &[message(false, 80)]);
     assert!(matches!(it.take().events.get(1), Some(Event::Message(it)) if it.lsn == Lsn(80)));
+}
+
+#[test]
+fn what_somebody_else_has_published_of_a_transaction_is_left_out_and_counts() {
+    let mut it = assembler();
+    it.left_out = Some((7, 80));
+    let at = |it: &mut Assembler, message: Vec<u8>, lsn| {
+        assert!(matches!(it.message(&message, (0, lsn)).unwrap(), Step::Done));
+    };
+    for (message, lsn) in
+        [(begin(100), 0), (relation(1, "a"), 0), (insert(1), 70), (insert(1), 80), (insert(1), 90), (commit(100), 0)]
+    {
+        at(&mut it, message, lsn);
+    }
+    let rows = |it: &mut Assembler| -> Vec<u64> {
+        let events = it.take().events;
+        events
+            .iter()
+            .filter_map(|event| if let Event::Change(change) = event { Some(change.seq) } else { None })
+            .collect()
+    };
+    assert_eq!(rows(&mut it), [3]);
+    // of another transaction nothing is, wherever its rows stand
+    it.left_out = Some((8, 80));
+    for (message, lsn) in [(begin(200), 0), (insert(1), 70), (commit(200), 0)] {
+        at(&mut it, message, lsn);
+    }
+    assert_eq!(rows(&mut it), [1]);
 }

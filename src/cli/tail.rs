@@ -305,7 +305,7 @@ pub(super) fn tail(args: &TailArgs, runtime: &tokio::runtime::Runtime) -> ExitCo
         Err(message) => return complain(CONFIGURATION, format_args!("{message}")),
     };
     let name = match &source.format {
-        FormatConfig::Json => &source.name,
+        FormatConfig::Json(_) => &source.name,
         FormatConfig::Debezium(config) => &config.topic_prefix,
     };
     let filter = match Filter::new(args, name) {
@@ -344,7 +344,7 @@ fn find(args: &TailArgs) -> Result<(SourceConfig, KafkaConfig), String> {
 fn read(args: &TailArgs, source: &SourceConfig, kafka: &KafkaConfig, filter: &Filter) -> Ended {
     let settings = supervisor::kafka_settings(&source.name, "tail", kafka, source.delivery);
     let messages = match &source.format {
-        FormatConfig::Json => route::message_topic(&source.name),
+        FormatConfig::Json(_) => route::message_topic(&source.name),
         FormatConfig::Debezium(config) => debezium::message_topic(config),
     };
     let mut tail = match Tail::open(&settings, &kafka.topic, messages, args.from) {

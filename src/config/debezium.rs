@@ -8,17 +8,33 @@
 
 use rowcast_core::Glob;
 
+use super::flatten::{self, FlattenConfig};
 use super::keys::not_one_of;
 use super::reader::Section;
 
 /// How events are written.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub enum FormatConfig {
-    /// Our own envelope.
-    #[default]
-    Json,
+    /// Our own envelope, or rows alone.
+    Json(Option<Box<FlattenConfig>>),
     /// Debezium's.
     Debezium(Box<DebeziumConfig>),
+}
+
+impl Default for FormatConfig {
+    fn default() -> Self {
+        Self::Json(None)
+    }
+}
+
+impl FormatConfig {
+    /// How rows are flattened, if they are.
+    pub fn flatten(&self) -> Option<&FlattenConfig> {
+        match self {
+            Self::Json(flatten) => flatten.as_deref(),
+            Self::Debezium(config) => config.flatten.as_ref(),
+        }
+    }
 }
 
 /// `decimal_handling_mode`.
@@ -174,6 +190,8 @@ pub struct DebeziumConfig {
     pub transaction_topic: String,
     /// Keys of tables other than their own; the first entry that matches wins.
     pub key_columns: Vec<KeyColumns>,
+    /// Rows instead of envelopes.
+    pub flatten: Option<FlattenConfig>,
 }
 
 const DECIMAL: [(&str, DecimalMode); 3] =
@@ -226,6 +244,7 @@ impl DebeziumConfig {
             transaction_metadata: false,
             transaction_topic: "transaction".to_owned(),
             key_columns: Vec::new(),
+            flatten: None,
         }
     }
 }
@@ -241,8 +260,10 @@ pub(crate) fn read(root: &Section<'_>, name: &str, kind: &str) -> Option<FormatC
         return None;
     }
     let section = root.section("debezium");
+    let flatten = flatten::read(root, debezium, kind);
     if debezium {
-        return read_section(&section, name, kind).map(|config| FormatConfig::Debezium(Box::new(config)));
+        let config = read_section(&section, name, kind)?;
+        return Some(FormatConfig::Debezium(Box::new(DebeziumConfig { flatten: flatten?, ..config })));
     }
     if section.keys().next().is_some() {
         section.report(
@@ -251,7 +272,7 @@ pub(crate) fn read(root: &Section<'_>, name: &str, kind: &str) -> Option<FormatC
         );
         return None;
     }
-    Some(FormatConfig::Json)
+    Some(FormatConfig::Json(flatten?.map(Box::new)))
 }
 
 fn read_section(section: &Section<'_>, name: &str, kind: &str) -> Option<DebeziumConfig> {
@@ -331,6 +352,7 @@ fn read_section(section: &Section<'_>, name: &str, kind: &str) -> Option<Debeziu
         transaction_metadata: transaction_metadata?,
         transaction_topic: transaction_topic?,
         key_columns: key_columns?,
+        flatten: None,
     })
 }
 

@@ -70,6 +70,8 @@ const fn key(path: &'static str, shape: Shape, scope: Scope, used_by: For) -> Ke
     Key { path, shape, scope, used_by }
 }
 
+/// `flatten: true`, or the fields that are added.
+const FLATTEN: Shape = Shape::Short { word: "flatten.enabled", list: "flatten.add_fields" };
 const BACKFILL: Shape = Shape::Short { word: "backfill.mode", list: "backfill.tables" };
 
 /// Every key there is.
@@ -145,6 +147,13 @@ pub(crate) const KEYS: &[Key] = &[
     key("debezium.provide_transaction_metadata", Shape::Text, Scope::Both, For::All),
     key("debezium.topic_transaction", Shape::Text, Scope::Both, For::All),
     key("debezium.message_key_columns", Shape::Text, Scope::Both, For::All),
+    key("flatten", FLATTEN, Scope::Both, For::All),
+    key("flatten.enabled", Shape::Text, Scope::Both, For::All),
+    key("flatten.delete_tombstone_handling_mode", Shape::Text, Scope::Both, For::All),
+    key("flatten.add_fields", Shape::List, Scope::Both, For::All),
+    key("flatten.add_fields_prefix", Shape::Text, Scope::Both, For::All),
+    key("flatten.add_headers", Shape::List, Scope::Both, For::All),
+    key("flatten.add_headers_prefix", Shape::Text, Scope::Both, For::All),
     key("delivery", Shape::Text, Scope::Both, For::All),
     key("memory", Shape::Section, Scope::Both, For::All),
     key("memory.budget", Shape::Text, Scope::Both, For::All),

@@ -21,6 +21,7 @@ mod debezium;
 mod environment;
 mod errors;
 mod files;
+mod flatten;
 mod keys;
 mod layers;
 mod load;
@@ -53,6 +54,7 @@ pub use debezium::{
 pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, Place};
 pub use files::SHARED_FILE;
+pub use flatten::{Added, DELETED, DeleteMode, EventPart, FlattenConfig};
 pub(crate) use keys::is_key;
 pub use load::{DEFAULT_STATE_DIR, load, load_admin, parse_name};
 pub use logs::{LogFormat, LoggingConfig, parse_level};

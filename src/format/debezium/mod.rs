@@ -16,6 +16,7 @@
 
 mod column;
 mod default;
+mod flat;
 mod form;
 pub mod names;
 mod nested;
@@ -34,6 +35,7 @@ use self::form::{Form, Place as ValuePlace};
 use self::schema::{Kind, Schema, fields, int64, text};
 use self::source::TableSource;
 use crate::config::{BinaryMode, DebeziumConfig, KeyColumns};
+use crate::format::Written;
 use crate::format::json::jackson_string as string;
 use crate::format::json::{RowEvent, int};
 use crate::pipeline::Record;
@@ -139,14 +141,19 @@ impl Codec {
     /// at both halves, the others at the change alone.
     pub fn leave_halves_out(&self, records: &mut Vec<Record>, first: usize) {
         let skipped = |op| self.server == Server::Postgres && self.skips(op);
-        if records.len() < first + 2 || !(skipped(Op::Delete) || skipped(Op::Insert)) {
+        if !(skipped(Op::Delete) || skipped(Op::Insert)) {
             return;
         }
-        let left_out = |record: &Record| match record.header.as_ref().map(|header| header.name) {
-            Some(NEW_KEY) => skipped(Op::Delete),
-            Some(OLD_KEY) => skipped(Op::Insert),
-            _ => false,
+        let left_out = |record: &Record| {
+            record.headers.iter().any(|header| match header.name.as_str() {
+                NEW_KEY => skipped(Op::Delete),
+                OLD_KEY => skipped(Op::Insert),
+                _ => false,
+            })
         };
+        if !records.get(first..).unwrap_or_default().iter().any(left_out) {
+            return;
+        }
         let change = records.split_off(first.min(records.len()));
         records.extend(change.into_iter().filter(|record| !left_out(record)));
     }
@@ -285,6 +292,8 @@ pub struct TableText {
     value_schemas: bool,
     source: TableSource,
     adjust: bool,
+    /// Rows are published instead of envelopes.
+    flat: Option<flat::Flat>,
     /// The columns of the key in order, if they are configured.
     pub key: Option<Vec<usize>>,
 }
@@ -343,6 +352,7 @@ impl TableText {
             value_schemas: config.value_schemas,
             source: TableSource::new(codec.server, &table.name),
             adjust: !config.exact && codec.server != Server::Postgres,
+            flat: config.flatten.as_ref().map(|flatten| flat::Flat::new(flatten, codec, &row)),
             key,
         }
     }
@@ -361,6 +371,7 @@ impl TableText {
             value_schemas: config.value_schemas,
             source: TableSource::new(codec.server, name),
             adjust: false,
+            flat: config.flatten.as_ref().map(|flatten| flat::Flat::new(flatten, codec, &row)),
             key: None,
         }
     }
@@ -385,7 +396,10 @@ impl TableText {
     }
 
     /// Writes an event's value.
-    pub fn event(&self, out: &mut Vec<u8>, transaction: &TransactionText, event: &RowEvent<'_>) {
+    pub fn event(&self, out: &mut Vec<u8>, transaction: &TransactionText, event: &RowEvent<'_>) -> Written {
+        if let Some(flat) = &self.flat {
+            return self.flat_event(flat, out, transaction, event);
+        }
         let place = ValuePlace { read: transaction.is_read(), adjust: self.adjust };
         out.extend_from_slice(&self.value_head);
         self.row(out, event.before, place, true);
@@ -398,6 +412,7 @@ impl TableText {
         if self.value_schemas {
             out.push(b'}');
         }
+        Written::Value
     }
 
     fn row(&self, out: &mut Vec<u8>, values: Option<&[Value<'_>]>, place: ValuePlace, before: bool) {

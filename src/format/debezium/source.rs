@@ -40,7 +40,7 @@ pub struct TransactionText {
     commit_ms: i64,
     /// `,"ts_ms":...,"ts_us":...,"ts_ns":...}`
     now: Vec<u8>,
-    now_ms: i64,
+    now_us: i64,
 }
 
 /// The parts of the block that are the table's.
@@ -97,7 +97,7 @@ impl TransactionText {
             id: Vec::new(),
             commit_ms: 0,
             now,
-            now_ms: micros.div_euclid(1_000),
+            now_us: micros,
         }
     }
 
@@ -114,7 +114,7 @@ impl TransactionText {
                 let xid = transaction.xid.map(i64::from);
                 // a message outside of a transaction is its own commit, and has no time
                 let (before, micros) = match (&transaction.mark, xid) {
-                    (Mark::Lsn(lsn), None) => (Some(*lsn), self.now_ms.saturating_mul(1_000)),
+                    (Mark::Lsn(lsn), None) => (Some(*lsn), self.now_us.div_euclid(1_000).saturating_mul(1_000)),
                     _ => (facts.before, transaction.commit_us),
                 };
                 int(&mut self.id, xid.unwrap_or_default());
@@ -314,20 +314,30 @@ impl TransactionText {
     /// Writes what stands behind that, to the end of an event.
     pub(super) fn end(&self, out: &mut Vec<u8>, op: Op) {
         out.extend_from_slice(b",\"op\":\"");
-        out.extend_from_slice(match op {
-            Op::Insert => b"c",
-            Op::Update => b"u",
-            Op::Delete => b"d",
-            Op::Read => b"r",
-            Op::Truncate => b"t",
-        });
+        out.extend_from_slice(letter(op));
         out.push(b'"');
         out.extend_from_slice(&self.now);
     }
 
     /// The clock in milliseconds.
     pub(super) fn now_ms(&self) -> i64 {
-        self.now_ms
+        self.now_us.div_euclid(1_000)
+    }
+
+    /// The same in microseconds.
+    pub(super) fn now_us(&self) -> i64 {
+        self.now_us
+    }
+}
+
+/// What an event says that it is.
+pub(super) fn letter(op: Op) -> &'static [u8] {
+    match op {
+        Op::Insert => b"c",
+        Op::Update => b"u",
+        Op::Delete => b"d",
+        Op::Read => b"r",
+        Op::Truncate => b"t",
     }
 }
 

@@ -5,10 +5,12 @@
 //!
 //! The value is deterministic: the same change gives the same bytes whenever and by whomever it is encoded.
 
+mod flat;
 mod write;
 
 use rowcast_core::{Column, Op, Place, Table, TableName, Transaction, Value};
 
+pub use flat::FlatText;
 pub use write::string;
 pub(super) use write::{
     base64, clock, fraction, int, jackson_part, jackson_string, significant, uint, value, write_offset, write_uuid,
@@ -162,11 +164,10 @@ impl ReadText {
     }
 }
 
-/// Writes the event of a row that was read.
-pub fn read_event(out: &mut Vec<u8>, table: &TableText, read: &ReadText, seq: u64, row: &[Value<'_>]) {
+/// The event of a row that was read.
+pub fn read_row<'a>(seq: u64, row: &'a [Value<'a>]) -> RowEvent<'a> {
     let place = Place::default();
-    let it = RowEvent { op: Op::Read, seq, place, order: None, id_suffix: "", before: None, after: Some(row) };
-    event(out, table, &read.parts, &it);
+    RowEvent { op: Op::Read, seq, place, order: None, id_suffix: "", before: None, after: Some(row) }
 }
 
 /// Writes the event that voids all rows of a table before its copy begins again: a truncation by us, not by the source.

@@ -147,7 +147,7 @@ fn added(section: &Section<'_>, key: &str, parts: &Parts, in_rows: bool) -> Opti
     let (prefix, entries) = (prefix?, entries?);
     let mut all: Vec<Added> = Vec::new();
     for entry in &entries {
-        let mut report = |why: String| section.report(&entry.place, format!("`{}` has `{}`: {why}", section.full(key), entry.shown));
+        let report = |why: String| section.report(&entry.place, format!("`{}` has `{}`: {why}", section.full(key), entry.shown));
         match parse(&entry.value, &prefix, parts) {
             Err(why) => {
                 report(why);

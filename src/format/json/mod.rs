@@ -289,12 +289,29 @@ pub fn dead_letter_with(out: &mut Vec<u8>, op: &[u8], source: &[u8], (topic, rea
     out.push(b'}');
 }
 
+/// Writes what is told of a flattened event that its topic doesn't take, which says neither what it is nor where it stands: its table.
+pub fn dead_letter_of_row(
+    out: &mut Vec<u8>,
+    source: &SourceNames,
+    table: &TableName,
+    (topic, reason): (&str, &str),
+    bytes: u64,
+) {
+    dead_letter_head(out, b"", topic, reason, bytes);
+    out.extend_from_slice(&source_text(source, &table.db, table.schema.as_deref(), Some(&table.table)));
+    out.pop();
+    out.extend_from_slice(b"}}");
+}
+
 fn dead_letter_head(out: &mut Vec<u8>, op: &[u8], topic: &str, reason: &str, bytes: u64) {
     out.extend_from_slice(b"{\"dead_letter\":");
     string(out, reason);
-    out.extend_from_slice(b",\"op\":\"");
-    out.extend_from_slice(op);
-    out.extend_from_slice(b"\",\"topic\":");
+    if !op.is_empty() {
+        out.extend_from_slice(b",\"op\":\"");
+        out.extend_from_slice(op);
+        out.push(b'"');
+    }
+    out.extend_from_slice(b",\"topic\":");
     string(out, topic);
     out.extend_from_slice(b",\"bytes\":");
     uint(out, bytes);

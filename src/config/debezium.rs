@@ -6,8 +6,7 @@
 //!
 //! Guarantee: the section without `format: debezium` is a mistake, not ignored.
 
-use rowcast_core::Glob;
-
+use super::columns::{self, ColumnsConfig, Patterns, parse_key_columns};
 use super::flatten::{self, FlattenConfig};
 use super::keys::not_one_of;
 use super::reader::Section;
@@ -130,22 +129,6 @@ pub struct Skipped {
     pub truncates: bool,
 }
 
-/// One entry of `message_key_columns`: `inventory.customers:pk1,pk2`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyColumns {
-    qualifier: Glob,
-    table: Glob,
-    /// Names of columns, in the key's order.
-    pub columns: Vec<String>,
-}
-
-impl KeyColumns {
-    /// Whether it is about a table; `qualifier` is the schema, or the database where there are no schemas.
-    pub fn matches(&self, qualifier: &str, table: &str) -> bool {
-        self.qualifier.matches(qualifier) && self.table.matches(table)
-    }
-}
-
 /// The section `debezium:`.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools)]
@@ -188,8 +171,14 @@ pub struct DebeziumConfig {
     pub transaction_metadata: bool,
     /// The end of the name of these records' topic.
     pub transaction_topic: String,
-    /// Keys of tables other than their own; the first entry that matches wins.
-    pub key_columns: Vec<KeyColumns>,
+    /// Keys of tables other than their own: the columns that each matches, in order.
+    pub key_columns: Vec<Patterns>,
+    /// Which columns are published, and how.
+    pub columns: ColumnsConfig,
+    /// Updates that change nothing that is published are left out.
+    pub skip_unchanged: bool,
+    /// Between the parts of the names of topics and schemas.
+    pub delimiter: String,
     /// Rows instead of envelopes.
     pub flatten: Option<FlattenConfig>,
 }
@@ -244,6 +233,9 @@ impl DebeziumConfig {
             transaction_metadata: false,
             transaction_topic: "transaction".to_owned(),
             key_columns: Vec::new(),
+            columns: ColumnsConfig::default(),
+            skip_unchanged: false,
+            delimiter: ".".to_owned(),
             flatten: None,
         }
     }
@@ -331,6 +323,12 @@ fn read_section(section: &Section<'_>, name: &str, kind: &str) -> Option<Debeziu
         true => section.value("message_key_columns", parse_key_columns),
         false => Some(Vec::new()),
     };
+    let columns = columns::read(section);
+    let skip_unchanged = switch("skip_messages_without_change", false);
+    let delimiter = match section.has("topic_delimiter") {
+        true => section.value("topic_delimiter", parse_delimiter),
+        false => Some(defaults.delimiter),
+    };
     Some(DebeziumConfig {
         exact: exact?,
         topic_prefix: topic_prefix?,
@@ -352,6 +350,9 @@ fn read_section(section: &Section<'_>, name: &str, kind: &str) -> Option<Debeziu
         transaction_metadata: transaction_metadata?,
         transaction_topic: transaction_topic?,
         key_columns: key_columns?,
+        columns: columns?,
+        skip_unchanged: skip_unchanged?,
+        delimiter: delimiter?,
         flatten: None,
     })
 }
@@ -362,6 +363,15 @@ fn parse_prefix(text: &str) -> Result<String, String> {
     match !text.is_empty() && text.len() <= 200 && text.chars().all(legal) {
         true => Ok(text.to_owned()),
         false => Err("expected letters, digits, . _ -, at most 200".to_owned()),
+    }
+}
+
+/// As the original takes it: letters of topics' names.
+fn parse_delimiter(text: &str) -> Result<String, String> {
+    let legal = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
+    match !text.is_empty() && text.len() <= 10 && text.chars().all(legal) {
+        true => Ok(text.to_owned()),
+        false => Err("expected letters, digits, . _ -, at most 10".to_owned()),
     }
 }
 
@@ -391,31 +401,4 @@ fn parse_skipped(text: &str) -> Result<Skipped, String> {
         }
     }
     Ok(skipped)
-}
-
-/// `schema.table:a,b;schema.other:c`. The original takes regular expressions; here `*` and `?` are patterns, and what else would be one is
-/// refused instead of being taken by its letters.
-pub(crate) fn parse_key_columns(text: &str) -> Result<Vec<KeyColumns>, String> {
-    const FORM: &str = "expected table:column,column, several separated by `;`, such as public.orders:tenant,id";
-    text.split(';')
-        .map(str::trim)
-        .filter(|entry| !entry.is_empty())
-        .map(|entry| {
-            let (table, columns) = entry.rsplit_once(':').ok_or(FORM)?;
-            // `public\.orders` and `(.*)\.orders` of the original
-            let table = table.replace("\\.", ".").replace("(.*)", "*").replace("..*", ".*");
-            let table = table.strip_prefix(".*").map_or(table.clone(), |rest| format!("*{rest}"));
-            if table.contains(['(', ')', '[', ']', '\\', '|', '+', '^', '$', '{', '}']) {
-                return Err(format!(
-                    "`{table}` has signs of a regular expression, of which only `.*` and `\\.` are understood; {FORM}"
-                ));
-            }
-            let (qualifier, table) = table.trim().split_once('.').ok_or(FORM)?;
-            let columns: Vec<String> = columns.split(',').map(|column| column.trim().to_owned()).collect();
-            if columns.iter().any(String::is_empty) {
-                return Err(FORM.to_owned());
-            }
-            Ok(KeyColumns { qualifier: Glob::new(qualifier), table: Glob::new(table), columns })
-        })
-        .collect()
 }

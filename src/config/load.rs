@@ -15,6 +15,7 @@ use super::layers::Layers;
 use super::policy;
 use super::reader::{Context, Section};
 use super::source::within;
+use super::topic::{DEFAULT_TOPIC, TopicTemplate};
 use super::units::{parse_bytes, parse_duration, show_bytes};
 use super::yaml::{self, Kind, Node};
 use super::{
@@ -183,7 +184,11 @@ impl Loader<'_> {
         let (on_gap, on_poison, on_table_failure) = policies?;
         let format = format?;
         if let (SinkConfig::Kafka(kafka), FormatConfig::Debezium(debezium)) = (&mut sink, &format) {
-            kafka.topic = kafka.topic.sanitised(&debezium.topic_prefix);
+            let topic = match kafka.topic.to_string() == DEFAULT_TOPIC {
+                true => TopicTemplate::parse(&DEFAULT_TOPIC.replace('.', &debezium.delimiter)).ok(),
+                false => None,
+            };
+            kafka.topic = topic.as_ref().unwrap_or(&kafka.topic).sanitised(&debezium.topic_prefix);
         }
         Some(SourceConfig {
             name: name?,

@@ -17,6 +17,7 @@
 
 mod admin;
 mod backfill;
+mod columns;
 mod debezium;
 mod environment;
 mod errors;
@@ -46,9 +47,10 @@ use std::time::Duration;
 pub use admin::{AdminConfig, DEFAULT_ADMIN, parse_admin};
 pub use backfill::{BackfillConfig, BackfillMode, BackfillTable, parse_table, table_text};
 #[cfg(test)]
-pub(crate) use debezium::parse_key_columns;
+pub(crate) use columns::parse_key_columns;
+pub use columns::{Change, ColumnsConfig, HashAlgorithm, Patterns};
 pub use debezium::{
-    AdjustMode, BinaryMode, DebeziumConfig, DecimalMode, FormatConfig, HstoreMode, IntervalMode, KeyColumns, Skipped,
+    AdjustMode, BinaryMode, DebeziumConfig, DecimalMode, FormatConfig, HstoreMode, IntervalMode, Skipped,
     TimeMode, UnsignedMode,
 };
 pub use environment::Environment;

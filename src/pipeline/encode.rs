@@ -446,6 +446,10 @@ impl Encoder {
         self.format.debezium().is_some_and(|codec| codec.skips(op))
     }
 
+    fn skips_unchanged(&self) -> bool {
+        self.format.debezium().is_some_and(|codec| codec.config.skip_unchanged)
+    }
+
     fn topic(&self, name: &TableName) -> String {
         self.template
             .as_ref()

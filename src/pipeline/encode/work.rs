@@ -161,7 +161,14 @@ impl<'a> Work<'a> {
                 }
             }
         }
-        let skipped = self.encoder.skips(change.op);
+        let unchanged = self.encoder.skips_unchanged()
+            && change.op == Op::Update
+            && text.debezium().is_some_and(|table| {
+                let row = |has: bool, row| if has { Some(row) } else { None };
+                let rows = [row(has_before, self.before.as_slice()), row(has_after, self.after.as_slice())];
+                table.is_unchanged(&mut self.out.buf, rows)
+            });
+        let skipped = unchanged || self.encoder.skips(change.op);
         if !skipped {
             self.tell_begin(change.place);
         }

@@ -195,6 +195,17 @@ pub(super) fn read(section: &Section<'_>) -> Option<ColumnsConfig> {
     well.then_some(config)
 }
 
+/// What is wrong with the part of an option's name that says how columns are changed.
+///
+/// # Errors
+/// If something is.
+pub(crate) fn check_change(key: &str, text: &str) -> Result<(), String> {
+    match key.ends_with("_chars") {
+        true => length(text).map(|_| ()),
+        false => hash(text, true).map(|_| ()),
+    }
+}
+
 fn length(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(length) if length <= 1_000_000 => Ok(length),

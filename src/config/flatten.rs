@@ -167,6 +167,15 @@ fn added(section: &Section<'_>, key: &str, parts: &Parts, in_rows: bool) -> Opti
     Some(all)
 }
 
+/// Why a field or header that an event of Debezium's form doesn't have can't be added.
+///
+/// # Errors
+/// If it can't.
+pub(crate) fn check(text: &str, kind: &str) -> Result<(), String> {
+    let parts = if kind == "postgres" { DEBEZIUM_POSTGRES } else { DEBEZIUM_BINLOG };
+    parse(text, "__", &parts).map(|_| ())
+}
+
 /// `op`, `source.ts_ms`, `source.ts_ms:at`: a part that stands alone is of the event itself, of its transaction or of its source.
 fn parse(text: &str, prefix: &str, parts: &Parts) -> Result<Added, String> {
     let (path, given) = match text.trim().split_once(':') {

@@ -46,8 +46,7 @@ use std::time::Duration;
 
 pub use admin::{AdminConfig, DEFAULT_ADMIN, parse_admin};
 pub use backfill::{BackfillConfig, BackfillMode, BackfillTable, parse_table, table_text};
-#[cfg(test)]
-pub(crate) use columns::parse_key_columns;
+pub(crate) use columns::{check_change, parse_key_columns};
 pub use columns::{Change, ColumnsConfig, HashAlgorithm, Patterns};
 pub use debezium::{
     AdjustMode, BinaryMode, DebeziumConfig, DecimalMode, FormatConfig, HstoreMode, IntervalMode, Skipped,
@@ -56,6 +55,7 @@ pub use debezium::{
 pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, Place};
 pub use files::SHARED_FILE;
+pub(crate) use flatten::check as check_added;
 pub use flatten::{Added, DELETED, DeleteMode, EventPart, FlattenConfig};
 pub(crate) use keys::is_key;
 pub use load::{DEFAULT_STATE_DIR, load, load_admin, parse_name};

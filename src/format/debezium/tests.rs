@@ -287,9 +287,6 @@ fn a_key_is_that_of_the_configuration_if_there_is_one() {
     let (codec, _) = postgres(&config);
     assert_eq!(codec.key_of(&orders(Some("public"))), Some(vec![2, 0]));
     assert_eq!(codec.key_of(&orders(None)), None);
-    for wrong in ["public", "public.orders", "public.(a|b):x", "public.t:a,", "t:a"] {
-        assert!(crate::config::parse_key_columns(wrong).is_err(), "{wrong}");
-    }
 }
 
 #[test]

@@ -117,8 +117,15 @@ fn section(options: &[(String, String)], prefix: &str, database: &str, exact: bo
             }
             "transforms.unwrap.type" => continue,
             name if name.starts_with("transforms.unwrap.") => {
-                let (key, list) = (name["transforms.unwrap.".len()..].replace('.', "_"), name.ends_with("add.fields") || name.ends_with("add.headers"));
-                let value = if list { format!("[{value}]").replace(',', "\", \"").replace('[', "[\"").replace(']', "\"]") } else { format!("'{value}'") };
+                let (key, list) = (
+                    name["transforms.unwrap.".len()..].replace('.', "_"),
+                    name.ends_with("add.fields") || name.ends_with("add.headers"),
+                );
+                let value = if list {
+                    format!("[{value}]").replace(',', "\", \"").replace('[', "[\"").replace(']', "\"]")
+                } else {
+                    format!("'{value}'")
+                };
                 writeln!(flatten, "  {key}: {value}").unwrap();
                 continue;
             }

@@ -34,7 +34,10 @@ impl Patterns {
         }
         let parts: Vec<&str> = parts.iter().map(|part| part.trim()).filter(|part| !part.is_empty()).collect();
         if parts.is_empty() {
-            return Err("expected regular expressions with commas between them, such as public\\.orders\\.(note|price)".to_owned());
+            return Err(
+                "expected regular expressions with commas between them, such as public\\.orders\\.(note|price)"
+                    .to_owned(),
+            );
         }
         parts.into_iter().map(expression).collect::<Result<_, _>>().map(Self)
     }
@@ -186,7 +189,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<ColumnsConfig> {
             }
         }
     }
-    let config = ColumnsConfig { include: include?, exclude: exclude?, changes, typed: typed?, typed_by_type: typed_by_type? };
+    let config =
+        ColumnsConfig { include: include?, exclude: exclude?, changes, typed: typed?, typed_by_type: typed_by_type? };
     if config.include.is_some() && config.exclude.is_some() {
         let place = section.key_place("column_exclude_list");
         section.report(place, "`column_include_list` and `column_exclude_list` exclude each other; remove one of them");
@@ -220,8 +224,10 @@ fn hash(text: &str, serialised: bool) -> Result<Change, String> {
         .split_once(".with.salt.")
         .filter(|(_, salt)| !salt.is_empty())
         .ok_or("expected {ALGORITHM.with.salt.SALT: expressions of columns}")?;
-    let algorithm = ALGORITHMS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, algorithm)| *algorithm);
-    let algorithm = algorithm.ok_or_else(|| format!("`{name}` is no algorithm that is known; allowed: {}", algorithms()))?;
+    let algorithm =
+        ALGORITHMS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, algorithm)| *algorithm);
+    let algorithm =
+        algorithm.ok_or_else(|| format!("`{name}` is no algorithm that is known; allowed: {}", algorithms()))?;
     Ok(Change::Hash { algorithm, salt: salt.as_bytes().to_vec(), serialised })
 }
 
@@ -252,12 +258,22 @@ mod tests {
     #[test]
     fn lists_are_expressions_of_whole_names() {
         let list = Patterns::parse(r"public\.t\.(a|b), .*\.SECRET,x{1\,2}").unwrap();
-        for (name, found) in
-            [("public.t.a", true), ("PUBLIC.T.B", true), ("public.t.ab", false), ("q.u.secret", true), ("xx", true), ("x1,2", false)]
-        {
+        for (name, found) in [
+            ("public.t.a", true),
+            ("PUBLIC.T.B", true),
+            ("public.t.ab", false),
+            ("q.u.secret", true),
+            ("xx", true),
+            ("x1,2", false),
+        ] {
             assert_eq!(list.match_any(name), found, "{name}");
         }
-        for (wrong, why) in [("a(?=b)", "look-around"), (r"(a)\1", "backreferences"), ("(", "unclosed group"), (" , ", "expected regular")] {
+        for (wrong, why) in [
+            ("a(?=b)", "look-around"),
+            (r"(a)\1", "backreferences"),
+            ("(", "unclosed group"),
+            (" , ", "expected regular"),
+        ] {
             let found = Patterns::parse(wrong).unwrap_err();
             assert!(found.contains(why), "{wrong}: {found}");
         }

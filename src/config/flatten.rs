@@ -97,16 +97,45 @@ const OWN: Parts = Parts {
 const DEBEZIUM_POSTGRES: Parts = Parts {
     event: &["op", "ts_ms", "ts_us", "ts_ns"],
     source: &[
-        "version", "connector", "name", "ts_ms", "snapshot", "db", "sequence", "ts_us", "ts_ns", "schema", "table", "txId",
-        "lsn", "xmin", "origin", "origin_lsn",
+        "version",
+        "connector",
+        "name",
+        "ts_ms",
+        "snapshot",
+        "db",
+        "sequence",
+        "ts_us",
+        "ts_ns",
+        "schema",
+        "table",
+        "txId",
+        "lsn",
+        "xmin",
+        "origin",
+        "origin_lsn",
     ],
     transaction: &["id", "total_order", "data_collection_order"],
 };
 
 const DEBEZIUM_BINLOG: Parts = Parts {
     source: &[
-        "version", "connector", "name", "ts_ms", "snapshot", "db", "sequence", "ts_us", "ts_ns", "table", "server_id",
-        "gtid", "file", "pos", "row", "thread", "query",
+        "version",
+        "connector",
+        "name",
+        "ts_ms",
+        "snapshot",
+        "db",
+        "sequence",
+        "ts_us",
+        "ts_ns",
+        "table",
+        "server_id",
+        "gtid",
+        "file",
+        "pos",
+        "row",
+        "thread",
+        "query",
     ],
     ..DEBEZIUM_POSTGRES
 };
@@ -147,14 +176,18 @@ fn added(section: &Section<'_>, key: &str, parts: &Parts, in_rows: bool) -> Opti
     let (prefix, entries) = (prefix?, entries?);
     let mut all: Vec<Added> = Vec::new();
     for entry in &entries {
-        let report = |why: String| section.report(&entry.place, format!("`{}` has `{}`: {why}", section.full(key), entry.shown));
+        let report =
+            |why: String| section.report(&entry.place, format!("`{}` has `{}`: {why}", section.full(key), entry.shown));
         match parse(&entry.value, &prefix, parts) {
             Err(why) => {
                 report(why);
                 return None;
             }
             Ok(it) if all.iter().any(|other| other.name == it.name) => {
-                report(format!("`{}` is there twice; another name is written behind a colon, such as op:operation", it.name));
+                report(format!(
+                    "`{}` is there twice; another name is written behind a colon, such as op:operation",
+                    it.name
+                ));
                 return None;
             }
             Ok(it) if in_rows && it.name == DELETED => {
@@ -200,7 +233,11 @@ fn parse(text: &str, prefix: &str, parts: &Parts) -> Result<Added, String> {
         Some("transaction") if !parts.transaction.is_empty() => return Err(not_one_of(field, parts.transaction)),
         Some(of) => {
             let all: &[&str] = if parts.transaction.is_empty() { &["source"] } else { &["source", "transaction"] };
-            return Err(format!("`{of}` has no fields that can be added{}; allowed before the dot: {}", did_you_mean(of, all.iter().copied()), all.join(", ")));
+            return Err(format!(
+                "`{of}` has no fields that can be added{}; allowed before the dot: {}",
+                did_you_mean(of, all.iter().copied()),
+                all.join(", ")
+            ));
         }
     };
     let name = match (given, of) {

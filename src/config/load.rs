@@ -19,8 +19,8 @@ use super::topic::{DEFAULT_TOPIC, TopicTemplate};
 use super::units::{parse_bytes, parse_duration, show_bytes};
 use super::yaml::{self, Kind, Node};
 use super::{
-    AdminConfig, CommitConfig, Environment, FormatConfig, Loaded, Request, Shared, SinkConfig, SinkOverride,
-    SourceConfig, SourceKind, admin, backfill, debezium, files, logs, sink, source,
+    AdminConfig, CommitConfig, DeleteMode, Environment, FormatConfig, Loaded, Request, Shared, SinkConfig,
+    SinkOverride, SourceConfig, SourceKind, admin, backfill, debezium, files, logs, sink, source,
 };
 
 const MAX_NAME: usize = 50;
@@ -189,6 +189,21 @@ impl Loader<'_> {
                 false => None,
             };
             kafka.topic = topic.as_ref().unwrap_or(&kafka.topic).sanitised(&debezium.topic_prefix);
+        }
+        let own = matches!(format, FormatConfig::Json(_));
+        let silent = format.flatten().is_some_and(|flatten| match flatten.deletes {
+            DeleteMode::Tombstone => own,
+            DeleteMode::DeleteToTombstone => true,
+            DeleteMode::Drop | DeleteMode::Rewrite | DeleteMode::RewriteWithTombstone => false,
+        });
+        // a look at the stream is not what the file is for
+        if silent && self.sink.is_none() && !matches!(sink, SinkConfig::Kafka(_)) {
+            root.report(
+                root.key_place("flatten"),
+                "deletes would be tombstones, which lines can't be: write `flatten.delete_tombstone_handling_mode: rewrite`, or drop to leave \
+                 deletes out",
+            );
+            return None;
         }
         Some(SourceConfig {
             name: name?,

@@ -46,11 +46,11 @@ use std::time::Duration;
 
 pub use admin::{AdminConfig, DEFAULT_ADMIN, parse_admin};
 pub use backfill::{BackfillConfig, BackfillMode, BackfillTable, parse_table, table_text};
-pub(crate) use columns::{check_change, parse_key_columns};
 pub use columns::{Change, ColumnsConfig, HashAlgorithm, Patterns};
+pub(crate) use columns::{check_change, parse_key_columns};
 pub use debezium::{
-    AdjustMode, BinaryMode, DebeziumConfig, DecimalMode, FormatConfig, HstoreMode, IntervalMode, Skipped,
-    TimeMode, UnsignedMode,
+    AdjustMode, BinaryMode, DebeziumConfig, DecimalMode, FormatConfig, HstoreMode, IntervalMode, Skipped, TimeMode,
+    UnsignedMode,
 };
 pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, Place};

@@ -203,7 +203,12 @@ impl TableText {
 
     /// Writes what the headers of a flattened event say.
     #[inline]
-    pub fn headers(&self, out: &mut Vec<u8>, transaction: &TransactionText, event: &RowEvent<'_>) -> Box<[RecordHeader]> {
+    pub fn headers(
+        &self,
+        out: &mut Vec<u8>,
+        transaction: &TransactionText,
+        event: &RowEvent<'_>,
+    ) -> Box<[RecordHeader]> {
         match (&self.debezium, &self.flat, transaction) {
             (Some(table), _, TransactionText::Debezium(transaction)) => table.headers(out, transaction, event),
             (None, Some(flat), TransactionText::Json(transaction)) => flat.headers(out, &self.json, transaction, event),

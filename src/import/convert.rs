@@ -92,7 +92,8 @@ impl<'a> Converter<'a> {
         for extension in ["converters", "transforms", "predicates", "post.processors"] {
             let Some(list) = self.options.get(extension) else { continue };
             for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-                if extension == "transforms" && self.class_of(name) == "ExtractNewRecordState" && self.unwrap.is_none() {
+                if extension == "transforms" && self.class_of(name) == "ExtractNewRecordState" && self.unwrap.is_none()
+                {
                     self.set("flatten.enabled", "true");
                     self.unwrap = Some(format!("transforms.{name}."));
                     continue;

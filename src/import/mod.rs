@@ -150,9 +150,10 @@ pub fn debezium(text: &str) -> Result<Imported, ImportError> {
 fn expressions(name: &str, value: &str) -> Result<(), String> {
     match name {
         "message.key.columns" => parse_key_columns(value).map(|_| ()),
-        "column.include.list" | "column.exclude.list" | "column.propagate.source.type" | "datatype.propagate.source.type" => {
-            Patterns::parse(value).map(|_| ())
-        }
+        "column.include.list"
+        | "column.exclude.list"
+        | "column.propagate.source.type"
+        | "datatype.propagate.source.type" => Patterns::parse(value).map(|_| ()),
         _ => Ok(()),
     }
 }

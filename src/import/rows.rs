@@ -78,7 +78,9 @@ impl Converter<'_> {
             "route.by.field" if value.is_empty() => needless("it is what holds anyway"),
             "route.by.field" => without("records go to the topic of their table, which `sink.topic` names"),
             "predicate" | "negate" => without("there are no predicates: all rows are flattened, and nothing else is"),
-            _ if option.starts_with("drop.fields.") => without("no header names fields that are to be left out; `debezium.column_exclude_list` leaves columns out"),
+            _ if option.starts_with("drop.fields.") => without(
+                "no header names fields that are to be left out; `debezium.column_exclude_list` leaves columns out",
+            ),
             _ => without("no documented option of ExtractNewRecordState"),
         }
     }

@@ -16,8 +16,7 @@ pub(super) struct Document {
 }
 
 /// The sections in the order in which people read them; what isn't here comes last.
-const ORDER: [&str; 9] =
-    ["name", "source", "sink", "format", "debezium", "flatten", "delivery", "memory", "backfill"];
+const ORDER: [&str; 9] = ["name", "source", "sink", "format", "debezium", "flatten", "delivery", "memory", "backfill"];
 
 impl Document {
     /// Sets a key, in place of what it had.

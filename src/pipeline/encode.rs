@@ -428,7 +428,9 @@ impl Encoder {
         let skipped = flattened || self.skips(Op::Truncate);
         if skipped {
             let (why, repair) = match flattened {
-                true => ("rows that are flattened have no form for a truncation", "empty the consumers' tables by hand"),
+                true => {
+                    ("rows that are flattened have no form for a truncation", "empty the consumers' tables by hand")
+                }
                 false => ("`debezium.skipped_operations` leaves truncations out", "`skipped_operations: none`"),
             };
             tracing::warn!(

@@ -46,7 +46,13 @@ impl Encoder {
             json::dead_letter(&mut out.buf, it.text, &it.event, (it.topic, &error.message, bytes), key.as_deref());
             let value = Some(start..out.buf.len());
             let destination = it.dead_letters;
-            out.records.push(Record { destination, key: None, value, to_all_partitions: false, headers: Box::default() });
+            out.records.push(Record {
+                destination,
+                key: None,
+                value,
+                to_all_partitions: false,
+                headers: Box::default(),
+            });
         }
         out.poison.get_or_insert((0, error.message)).0 += 1;
         Ok(())

@@ -31,7 +31,13 @@ enum How {
 
 impl Mask {
     /// What is made of a column; none if its values stay as they are. Adds to the schema what the original says there.
-    pub(super) fn of(column: &Column, form: &Form, schema: &mut Schema, change: &Change, codec: &Codec) -> Option<Self> {
+    pub(super) fn of(
+        column: &Column,
+        form: &Form,
+        schema: &mut Schema,
+        change: &Change,
+        codec: &Codec,
+    ) -> Option<Self> {
         let exact = codec.config.exact;
         let length = size(column, codec.server).0;
         let of = form.clone();

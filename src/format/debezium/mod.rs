@@ -506,11 +506,7 @@ impl TableText {
     }
 
     /// Whether an update changes nothing that is published.
-    pub fn is_unchanged(
-        &self,
-        out: &mut Vec<u8>,
-        [before, after]: [Option<&[Value<'_>]>; 2],
-    ) -> bool {
+    pub fn is_unchanged(&self, out: &mut Vec<u8>, [before, after]: [Option<&[Value<'_>]>; 2]) -> bool {
         let (Some(before), Some(after)) = (before, after) else { return false };
         let (start, place) = (out.len(), ValuePlace { read: false, adjust: self.adjust });
         // what the log lacks of the row before isn't known to be the same

@@ -243,9 +243,8 @@ impl KafkaSink {
         };
         let bytes = |range: &Option<Range<usize>>| range.clone().and_then(|range| encoded.buf.get(range));
         let (key, value) = (bytes(&record.key), bytes(&record.value));
-        let own = || {
-            record.headers.iter().map(|header| Header { key: header.name.as_str(), value: bytes(&header.value) })
-        };
+        let own =
+            || record.headers.iter().map(|header| Header { key: header.name.as_str(), value: bytes(&header.value) });
         let headers = || match (&destination.headers, record.headers.is_empty()) {
             (Headers::Own, true) => self.headers.get(fingerprint_of(destination)).cloned(),
             (Headers::Own, false) => {

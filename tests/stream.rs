@@ -299,6 +299,9 @@ async fn flattened_rows_have_what_is_chosen_of_the_event_beside_their_columns() 
         let source = Source::create(kind, "stream").await;
         source.create_table("orders", "id bigint primary key, status varchar(20)").await;
         source.create_table("notes", "n bigint").await;
+        if kind == Kind::Postgres {
+            source.exec("alter table notes replica identity full").await;
+        }
         source.exec("insert into orders values (1, 'old')").await;
         let mut daemon = source.to_kafka_with(MORE).spawn();
         wait_until_streaming(&mut daemon).await;
@@ -373,8 +376,8 @@ async fn flattened_deletes_are_tombstones_and_a_copy_in_progress_knows_of_them()
             let mut left = std::collections::BTreeMap::new();
             for record in source.records("orders").await {
                 match &record.value {
-                    Some(_) => left.insert(record.key_str(), record.json()),
-                    None => left.remove(&record.key_str()),
+                    Some(_) => left.insert(record.key_str().to_owned(), record.json()),
+                    None => left.remove(record.key_str()),
                 };
             }
             if left.len() == 950 { Ok(()) } else { Err(format!("{} rows", left.len())) }

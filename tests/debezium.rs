@@ -17,8 +17,7 @@ use support::source::{Kind, PATIENCE, Source, Writer, wait_until_streaming};
 use support::{env, kafka};
 
 /// Options of the original that we don't have; variants with one of them are left out.
-const UNSUPPORTED: [&str; 9] = [
-    "replace.null.with.default",
+const UNSUPPORTED: [&str; 8] = [
     "include.unknown.datatypes",
     "enable.time.adjuster",
     "message.prefix",
@@ -111,6 +110,7 @@ fn section(options: &[(String, String)], prefix: &str, database: &str, exact: bo
         let name = match name.as_str() {
             "key.converter.schemas.enable" => "key_schemas_enable".to_owned(),
             "value.converter.schemas.enable" => "value_schemas_enable".to_owned(),
+            "value.converter.replace.null.with.default" => "value_replace_null_with_default".to_owned(),
             "transforms" => {
                 flatten.push_str("flatten:\n  enabled: true\n");
                 continue;

@@ -12,7 +12,7 @@ mod support;
 
 use serde_json::{Value as Json, json};
 use support::daemon::Daemon;
-use support::kafka::read_committed;
+use support::kafka::{create_topic, read_committed};
 use support::source::{Kind, PATIENCE, Source, fold, wait_until_streaming};
 use support::{eventually, eventually_within};
 
@@ -352,6 +352,40 @@ async fn flattened_rows_have_what_is_chosen_of_the_event_beside_their_columns() 
         }
         assert!(records.iter().filter(|record| record.value.is_some()).all(|record| record.header("__pos").is_some()));
         assert_eq!(records[0].header("rowcast.v"), Some("1"));
+        assert_eq!(daemon.shutdown(PATIENCE).await, 0);
+        let yaml = source.to_kafka_yaml("*", MORE);
+        let shown = async |more: &[&str]| {
+            let all = ["tail", source.name(), "source.yaml", "--from", "beginning", "--until-end"];
+            Daemon::command().file("source.yaml", &yaml).args(&all).args(more).output(PATIENCE).await
+        };
+        let (code, out, error) = shown(&[]).await;
+        assert_eq!((code, out.lines().count()), (0, 6), "{error}");
+        assert_eq!(shown(&["--key", "3"]).await.1.lines().count(), 2);
+        let (code, _, error) = shown(&["--op", "c"]).await;
+        assert!(code == 2 && error.contains("its events are flattened"), "{code} {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flattened_event_that_is_too_large_becomes_a_dead_letter_of_its_table_and_key() {
+    for format in ["json", "debezium"] {
+        let source = Source::create(Kind::Postgres, "stream").await;
+        source.create_table("orders", "id bigint primary key, note text").await;
+        create_topic(&source.topic("orders"), 1, &[("max.message.bytes", "20000")]).await;
+        let more = format!("backfill: never\non_poison: dead_letter\nflatten: true\nformat: {format}\n");
+        let mut daemon = source.to_kafka_with(&more).spawn();
+        wait_until_streaming(&mut daemon).await;
+        for values in ["1, 'a'", "2, repeat('x', 60000)", "3, 'b'"] {
+            source.exec(&format!("insert into orders values ({values})")).await;
+        }
+        assert_eq!(source.wait_for_events("orders", 2).await.len(), 2);
+        let letters = read_committed(&format!("rowcast.dead_letter.{}", source.name())).await;
+        assert_eq!(letters.len(), 1);
+        let letter = letters[0].json();
+        assert!(letters[0].key_str().contains("\"id\":2}"), "{}", letters[0].key_str());
+        assert!(letter["dead_letter"].as_str().unwrap().contains("max.message.bytes"), "{letter}");
+        assert_eq!((letter["source"]["table"].as_str(), letter["op"].as_str()), (Some("orders"), None));
+        assert!(!daemon.logs().contains("xxxx"), "no row value in the log");
         assert_eq!(daemon.shutdown(PATIENCE).await, 0);
     }
 }

@@ -156,6 +156,9 @@ impl ColumnsConfig {
     }
 }
 
+/// Reads what is a part of an option's name in the original.
+type ParseChange = fn(&str) -> Result<Change, String>;
+
 /// Reads the options; `None` after a report.
 pub(super) fn read(section: &Section<'_>) -> Option<ColumnsConfig> {
     let list = |key: &str| match section.has(key) {
@@ -168,11 +171,11 @@ pub(super) fn read(section: &Section<'_>) -> Option<ColumnsConfig> {
     let typed_by_type = list("datatype_propagate_source_type");
     let mut changes = Vec::new();
     let mut well = true;
-    let kinds: [(&str, &dyn Fn(&str) -> Result<Change, String>); 4] = [
-        ("column_truncate_to_chars", &|text| length(text).map(Change::Truncate)),
-        ("column_mask_with_chars", &|text| length(text).map(Change::Mask)),
-        ("column_mask_hash", &|text| hash(text, true)),
-        ("column_mask_hash_v2", &|text| hash(text, false)),
+    let kinds: [(&str, ParseChange); 4] = [
+        ("column_truncate_to_chars", |text| length(text).map(Change::Truncate)),
+        ("column_mask_with_chars", |text| length(text).map(Change::Mask)),
+        ("column_mask_hash", |text| hash(text, true)),
+        ("column_mask_hash_v2", |text| hash(text, false)),
     ];
     for (key, parse) in kinds {
         if section.is_malformed(key) {
@@ -181,9 +184,12 @@ pub(super) fn read(section: &Section<'_>) -> Option<ColumnsConfig> {
             continue;
         }
         let entries = section.section(key);
-        for (name, place, _) in entries.texts() {
-            let change = parse(name).map_err(|why| section.report(place, format!("`{}`: {why}", entries.of()))).ok();
-            match (change, entries.value(name, Patterns::parse)) {
+        for (name, place, text) in entries.texts() {
+            // the key may hold a salt
+            let why = |place, why: String| section.report(place, format!("`{}`: {why}", entries.of()));
+            let change = parse(name).map_err(|it| why(place, it)).ok();
+            let patterns = Patterns::parse(&text.value).map_err(|it| why(&text.place, it)).ok();
+            match (change, patterns) {
                 (Some(change), Some(patterns)) => changes.push((patterns, change)),
                 _ => well = false,
             }

@@ -141,6 +141,8 @@ pub struct DebeziumConfig {
     pub key_schemas: bool,
     /// Values carry their schema.
     pub value_schemas: bool,
+    /// Whether a NULL in a column with a DEFAULT is the default; if it isn't said, unless `exact`.
+    pub replace_nulls: Option<bool>,
     /// Each record has the headers `__debezium.context.*`.
     pub extended_headers: bool,
     /// A null value after each delete.
@@ -209,6 +211,11 @@ const ADJUST: [(&str, AdjustMode); 3] =
 const PLACEHOLDER: &str = "__debezium_unavailable_value";
 
 impl DebeziumConfig {
+    /// Whether a NULL in a column with a DEFAULT is the default.
+    pub fn replaces_nulls(&self) -> bool {
+        self.replace_nulls.unwrap_or(!self.exact)
+    }
+
     /// What holds if nothing is written, for the source called `name` of this kind.
     pub fn defaults(name: &str, kind: &str) -> Self {
         Self {
@@ -216,6 +223,7 @@ impl DebeziumConfig {
             topic_prefix: name.to_owned(),
             key_schemas: true,
             value_schemas: true,
+            replace_nulls: None,
             extended_headers: true,
             tombstones: true,
             decimal: DecimalMode::Precise,
@@ -281,6 +289,10 @@ fn read_section(section: &Section<'_>, name: &str, kind: &str) -> Option<Debeziu
         false => Some(defaults.topic_prefix),
     };
     let (key_schemas, value_schemas) = (switch("key_schemas_enable", true), switch("value_schemas_enable", true));
+    let replace_nulls = match section.has("value_replace_null_with_default") {
+        true => section.switch("value_replace_null_with_default").map(Some),
+        false => Some(None),
+    };
     let (extended_headers, tombstones) =
         (switch("extended_headers_enabled", true), switch("tombstones_on_delete", true));
     let decimal = choice(section, "decimal_handling_mode", &DECIMAL, defaults.decimal);
@@ -334,6 +346,7 @@ fn read_section(section: &Section<'_>, name: &str, kind: &str) -> Option<Debeziu
         topic_prefix: topic_prefix?,
         key_schemas: key_schemas?,
         value_schemas: value_schemas?,
+        replace_nulls: replace_nulls?,
         extended_headers: extended_headers?,
         tombstones: tombstones?,
         decimal: decimal?,

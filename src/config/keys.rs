@@ -131,6 +131,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("debezium.topic_prefix", Shape::Text, Scope::Both, For::All),
     key("debezium.key_schemas_enable", Shape::Text, Scope::Both, For::All),
     key("debezium.value_schemas_enable", Shape::Text, Scope::Both, For::All),
+    key("debezium.value_replace_null_with_default", Shape::Text, Scope::Both, For::All),
     key("debezium.extended_headers_enabled", Shape::Text, Scope::Both, For::All),
     key("debezium.tombstones_on_delete", Shape::Text, Scope::Both, For::All),
     key("debezium.decimal_handling_mode", Shape::Text, Scope::Both, For::All),

@@ -249,7 +249,7 @@ impl<'a> Converter<'a> {
             },
             "value.converter.replace.null.with.default" => match value {
                 "false" => needless("a null is published as null, not as the column's default (`debezium.exact`)"),
-                _ => self.plain("debezium.exact", "false"),
+                _ => self.plain("debezium.value_replace_null_with_default", "true"),
             },
             "transforms" => match self.extensions.first() {
                 None if self.unwrap.is_some() => taken("flatten"),

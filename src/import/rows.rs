@@ -73,7 +73,9 @@ impl Converter<'_> {
             }
             "replace.null.with.default" => match value {
                 "false" => needless("a null is published as null, not as the column's default (`debezium.exact`)"),
-                _ => needless("`debezium.exact: false` publishes defaults in the place of nulls"),
+                _ => needless(
+                    "`debezium.value_replace_null_with_default: true` publishes defaults in the place of nulls",
+                ),
             },
             "route.by.field" if value.is_empty() => needless("it is what holds anyway"),
             "route.by.field" => without("records go to the topic of their table, which `sink.topic` names"),

@@ -389,13 +389,12 @@ impl Encoder {
     pub fn encode_restart(&self, table: &Arc<Table>, text: &ReadText) -> Encoded {
         let destination = self.destination(table);
         let mut out = Encoded::default();
-        if let Some(table_text) = destination.text.as_ref().filter(|_| self.tells_void(&table.name)) {
-            if table_text.void_event(&mut out.buf, text) == Written::Value {
-                let value = Some(0..out.buf.len());
-                let to_all_partitions = self.format.truncates_all_partitions();
-                let headers = Box::default();
-                out.records.push(Record { destination: 0, key: None, value, to_all_partitions, headers });
-            }
+        if let Some(table_text) = destination.text.as_ref().filter(|_| self.tells_void(&table.name))
+            && table_text.void_event(&mut out.buf, text) == Written::Value
+        {
+            let value = Some(0..out.buf.len());
+            let to_all_partitions = self.format.truncates_all_partitions();
+            out.records.push(Record { destination: 0, key: None, value, to_all_partitions, headers: Box::default() });
         }
         out.destinations.push(destination);
         out

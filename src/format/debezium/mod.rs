@@ -378,7 +378,7 @@ impl TableText {
             let doc = comment.filter(|_| codec.server == Server::MariaDb).or(schema.doc);
             let schema = Schema { optional, default: default.clone(), doc, ..schema };
             let fallback = default::fallback(&form, &schema);
-            let replaced = default.clone().filter(|_| !config.exact);
+            let replaced = default.clone().filter(|_| config.replaces_nulls());
             let null = replaced.unwrap_or_else(|| b"null".to_vec());
             let required = if optional { null.clone() } else { default.unwrap_or(fallback) };
             let field = names::field(&column.name, config.field_names);

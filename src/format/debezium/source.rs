@@ -119,7 +119,7 @@ impl TransactionText {
                 };
                 int(&mut self.id, xid.unwrap_or_default());
                 self.id.push(b':');
-                self.postgres(codec, ("false", micros), before, xid, origin);
+                self.postgres(codec, (streamed(codec), micros), before, xid, origin);
             }
             Server::MySql | Server::MariaDb => {
                 let gtid = match &transaction.mark {
@@ -140,7 +140,7 @@ impl TransactionText {
                         uint(&mut self.id, facts.begins);
                     }
                 }
-                self.mysql("false", facts.server_id, gtid, file, facts.thread);
+                self.mysql(streamed(codec), facts.server_id, gtid, file, facts.thread);
             }
         }
     }
@@ -152,14 +152,14 @@ impl TransactionText {
             Server::Postgres => {
                 let lsn: Lsn = at.pos.parse().unwrap_or_default();
                 self.read = Some(Place { at: lsn.0, ..Place::default() });
-                self.postgres(codec, ("true", at.now_us), None, at.xid, (None, None));
+                self.postgres(codec, ("\"true\"", at.now_us), None, at.xid, (None, None));
             }
             Server::MySql | Server::MariaDb => {
                 let (file, byte) = at.log;
                 self.read = Some(Place { at: byte, ..Place::default() });
                 // a read has no finer time in the original either
                 self.commit_us = Some(at.now_us.div_euclid(1_000) * 1_000);
-                self.mysql("true", 0, None, file, None);
+                self.mysql("\"true\"", 0, None, file, None);
             }
         }
     }
@@ -184,9 +184,9 @@ impl TransactionText {
         let [first, second, third, fourth] = &mut self.parts;
         [&mut *first, &mut *second, &mut *third, &mut *fourth].into_iter().for_each(Vec::clear);
         int(first, micros.div_euclid(1_000));
-        first.extend_from_slice(b",\"snapshot\":\"");
+        first.extend_from_slice(b",\"snapshot\":");
         first.extend_from_slice(snapshot.as_bytes());
-        first.extend_from_slice(b"\",\"db\":");
+        first.extend_from_slice(b",\"db\":");
         string(first, &codec.db);
         first.extend_from_slice(b",\"sequence\":\"[");
         match before {
@@ -224,9 +224,9 @@ impl TransactionText {
     fn mysql(&mut self, snapshot: &str, server_id: u32, gtid: Option<&str>, file: &str, thread: Option<u32>) {
         let [first, second, third, _] = &mut self.parts;
         [&mut *first, &mut *second, &mut *third].into_iter().for_each(Vec::clear);
-        first.extend_from_slice(b",\"snapshot\":\"");
+        first.extend_from_slice(b",\"snapshot\":");
         first.extend_from_slice(snapshot.as_bytes());
-        first.extend_from_slice(b"\",\"db\":");
+        first.extend_from_slice(b",\"db\":");
         uint(second, u64::from(server_id));
         second.extend_from_slice(b",\"gtid\":");
         match gtid {
@@ -328,6 +328,12 @@ impl TransactionText {
     pub(super) fn now_us(&self) -> i64 {
         self.now_us
     }
+}
+
+/// What streamed events say of snapshots: the original leaves it at its default, which a converter may be told not to write.
+fn streamed(codec: &Codec) -> &'static str {
+    let config = &codec.config;
+    if config.exact || config.replaces_nulls() { "\"false\"" } else { "null" }
 }
 
 /// What an event says that it is.

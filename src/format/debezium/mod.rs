@@ -5,6 +5,7 @@
 //! source   the `source` block            column   which schema and form a column has
 //! schema   Connect's schemas as JSON     form     how a value is written; number, time: their texts
 //! names    names of topics and schemas   default  DEFAULTs, what stands for missing values
+//! mask     columns cut or hidden         flat     rows instead of envelopes
 //! ```
 //!
 //! What doesn't change from row to row is prepared per table version, the schemas too: a row costs its decoding and some copies; only some

@@ -174,7 +174,7 @@ fn options() -> PipelineOptions {
         format: Arc::new(Format::new(
             SourceNames { name: "bench".to_owned(), kind: "mysql" },
             "",
-            &rowcast::config::FormatConfig::Json,
+            &rowcast::config::FormatConfig::Json(None),
         )),
         topic: Some(TopicTemplate::parse("{name}.{db}.{table}").unwrap()),
         tombstones: true,

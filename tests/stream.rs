@@ -12,7 +12,7 @@ mod support;
 
 use serde_json::{Value as Json, json};
 use support::daemon::Daemon;
-use support::kafka::read_committed;
+use support::kafka::{create_topic, read_committed};
 use support::source::{Kind, PATIENCE, Source, fold, wait_until_streaming};
 use support::{eventually, eventually_within};
 
@@ -289,4 +289,134 @@ async fn health_tells_whether_every_source_streams() {
     source.exec(&limit(-1)).await;
     assert!(code == 1 && said.contains(source.name()), "{said}");
     eventually_within(PATIENCE, "healthy again", || async { health().await.0 == 0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flattened_rows_have_what_is_chosen_of_the_event_beside_their_columns() {
+    const MORE: &str = "flatten:\n  delete_tombstone_handling_mode: rewrite-with-tombstone\n  add_fields: [op, \"source.table:of\", absent]\n  \
+                        add_headers: [op, pos]\n";
+    for kind in KINDS {
+        let source = Source::create(kind, "stream").await;
+        source.create_table("orders", "id bigint primary key, status varchar(20)").await;
+        source.create_table("notes", "n bigint").await;
+        if kind == Kind::Postgres {
+            source.exec("alter table notes replica identity full").await;
+        }
+        source.exec("insert into orders values (1, 'old')").await;
+        let mut daemon = source.to_kafka_with(MORE).spawn();
+        wait_until_streaming(&mut daemon).await;
+        source.wait_for_events("orders", 1).await;
+        for sql in [
+            "insert into orders values (2, 'new')",
+            "update orders set id = 3 where id = 2",
+            "delete from orders where id = 3",
+            "insert into notes values (5)",
+        ] {
+            source.exec(sql).await;
+        }
+        source.wait_for_events("orders", 5).await;
+        assert_eq!(
+            source.wait_for_events("notes", 1).await,
+            [json!({"n": 5, "__deleted": false, "__op": "c", "__of": "notes", "__absent": null})]
+        );
+        let records = eventually(PATIENCE, "the last tombstone", || async {
+            let records = source.records("orders").await;
+            if records.len() == 7 { Ok(records) } else { Err(records.len()) }
+        })
+        .await;
+        let row = |id: i64, status: Option<&str>, deleted: bool, op: &str| {
+            let mut row = json!({"id": id, "__deleted": deleted, "__op": op, "__of": "orders", "__absent": null});
+            // PostgreSQL logs of a row that goes no more than its key
+            if let Some(status) = status.filter(|_| !deleted || kind != Kind::Postgres) {
+                row["status"] = json!(status);
+            }
+            Some(row)
+        };
+        let expected = [
+            (1, row(1, Some("old"), false, "r"), "r"),
+            (2, row(2, Some("new"), false, "c"), "c"),
+            (2, row(2, Some("new"), true, "d"), "d"),
+            (2, None, "d"),
+            (3, row(3, Some("new"), false, "c"), "c"),
+            (3, row(3, Some("new"), true, "d"), "d"),
+            (3, None, "d"),
+        ];
+        // by key: they may be in several partitions
+        for id in 1..=3 {
+            let wanted: Vec<_> = expected.iter().filter(|it| it.0 == id).map(|it| (it.1.clone(), it.2)).collect();
+            let of_key = records.iter().filter(|record| record.key_json()["id"] == id);
+            let found: Vec<_> = of_key
+                .map(|record| (record.value.as_ref().map(|_| record.json()), record.header("__op").unwrap()))
+                .collect();
+            assert_eq!(found, wanted, "{kind:?}");
+        }
+        assert!(records.iter().filter(|record| record.value.is_some()).all(|record| record.header("__pos").is_some()));
+        assert_eq!(records[0].header("rowcast.v"), Some("1"));
+        assert_eq!(daemon.shutdown(PATIENCE).await, 0);
+        let yaml = source.to_kafka_yaml("*", MORE);
+        let shown = async |more: &[&str]| {
+            let all = ["tail", source.name(), "source.yaml", "--from", "beginning", "--until-end"];
+            Daemon::command().file("source.yaml", &yaml).args(&all).args(more).output(PATIENCE).await
+        };
+        let (code, out, error) = shown(&[]).await;
+        assert_eq!((code, out.lines().count()), (0, 6), "{error}");
+        assert_eq!(shown(&["--key", "3"]).await.1.lines().count(), 2);
+        let (code, _, error) = shown(&["--op", "c"]).await;
+        assert!(code == 2 && error.contains("its events are flattened"), "{code} {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flattened_event_that_is_too_large_becomes_a_dead_letter_of_its_table_and_key() {
+    for format in ["json", "debezium"] {
+        let source = Source::create(Kind::Postgres, "stream").await;
+        source.create_table("orders", "id bigint primary key, note text").await;
+        create_topic(&source.topic("orders"), 1, &[("max.message.bytes", "20000")]).await;
+        let more = format!("backfill: never\non_poison: dead_letter\nflatten: true\nformat: {format}\n");
+        let mut daemon = source.to_kafka_with(&more).spawn();
+        wait_until_streaming(&mut daemon).await;
+        for values in ["1, 'a'", "2, repeat('x', 60000)", "3, 'b'"] {
+            source.exec(&format!("insert into orders values ({values})")).await;
+        }
+        assert_eq!(source.wait_for_events("orders", 2).await.len(), 2);
+        let letters = read_committed(&format!("rowcast.dead_letter.{}", source.name())).await;
+        assert_eq!(letters.len(), 1);
+        let letter = letters[0].json();
+        assert!(letters[0].key_str().contains("\"id\":2}"), "{}", letters[0].key_str());
+        assert!(letter["dead_letter"].as_str().unwrap().contains("max.message.bytes"), "{letter}");
+        assert_eq!((letter["source"]["table"].as_str(), letter["op"].as_str()), (Some("orders"), None));
+        assert!(!daemon.logs().contains("xxxx"), "no row value in the log");
+        assert_eq!(daemon.shutdown(PATIENCE).await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flattened_deletes_are_tombstones_and_a_copy_in_progress_knows_of_them() {
+    for kind in KINDS {
+        let source = Source::create(kind, "stream").await;
+        source.create_table("orders", "id bigint primary key, status varchar(20)").await;
+        for half in 0..2 {
+            let values: Vec<String> = (1..=500).map(|id| format!("({}, 'old')", half * 500 + id)).collect();
+            source.exec(&format!("insert into orders values {}", values.join(", "))).await;
+        }
+        let more = "flatten: true\nbackfill: {rows_per_second: 400, chunk_rows: 50}\n";
+        let mut daemon = source.to_kafka_with(more).spawn();
+        wait_until_streaming(&mut daemon).await;
+        for id in (1..=1000).step_by(20) {
+            source.exec(&format!("delete from orders where id = {id}")).await;
+        }
+        eventually_within(PATIENCE, "the copy", || async { daemon.stderr().contains("the table is copied") }).await;
+        eventually(PATIENCE, "what the topic adds up to is the table", || async {
+            let mut left = std::collections::BTreeMap::new();
+            for record in source.records("orders").await {
+                match &record.value {
+                    Some(_) => left.insert(record.key_str().to_owned(), record.json()),
+                    None => left.remove(record.key_str()),
+                };
+            }
+            if left.len() == 950 { Ok(()) } else { Err(format!("{} rows", left.len())) }
+        })
+        .await;
+        assert_eq!(daemon.shutdown(PATIENCE).await, 0);
+    }
 }

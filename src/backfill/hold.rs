@@ -19,8 +19,7 @@ use rowcast_core::Transaction;
 use rowcast_core::backfill::{Offset, Reading, Sight};
 
 use crate::error::RunError;
-use crate::format::debezium::{NEW_KEY, OLD_KEY};
-use crate::pipeline::{Destination, Encoded, Record, RecordHeader};
+use crate::pipeline::{Destination, Encoded, HeaderName, Record, RecordHeader};
 
 /// Bytes of records that are published at once.
 const SLICE: usize = 256 << 10;
@@ -84,17 +83,21 @@ impl Hold {
             range.clone().and_then(|range| encoded.buf.get(range)).unwrap_or(&[])
         };
         let (key, value) = (bytes(&record.key), bytes(&record.value));
-        let header = record.header.as_ref().map(|header| (header.name, bytes(&Some(header.value.clone()))));
-        let (name, header) = header.unwrap_or(("", &[]));
-        let name = HEADERS.iter().position(|known| *known == name).unwrap_or(0);
+        let mut headers = Vec::new();
+        for header in &record.headers {
+            let (name, value) = (header.name.as_str().as_bytes(), header.value.as_ref().map(|_| bytes(&header.value)));
+            headers.extend_from_slice(&(name.len() as u64).to_le_bytes());
+            headers.extend_from_slice(&value.map_or(NO_VALUE, |value| value.len() as u64).to_le_bytes());
+            headers.extend_from_slice(name);
+            headers.extend_from_slice(value.unwrap_or_default());
+        }
         let flags = u32::from(record.key.is_some())
             | u32::from(record.value.is_some()) << 1
-            | u32::from(record.to_all_partitions) << 2
-            | (name as u32) << 3;
+            | u32::from(record.to_all_partitions) << 2;
         let mut head = [0_u8; HEAD];
-        let lengths = [key.len() as u64, value.len() as u64, header.len() as u64];
-        let [key_length, value_length, header_length] = lengths;
-        let fields = [self.current, u64::from(flags), index as u64, key_length, value_length, header_length];
+        let lengths = [key.len() as u64, value.len() as u64, headers.len() as u64];
+        let [key_length, value_length, headers_length] = lengths;
+        let fields = [self.current, u64::from(flags), index as u64, key_length, value_length, headers_length];
         for (place, field) in head.chunks_exact_mut(8).zip(fields) {
             place.copy_from_slice(&field.to_le_bytes());
         }
@@ -104,7 +107,7 @@ impl Hold {
             .write_all(&head)
             .and_then(|()| self.write.write_all(key))
             .and_then(|()| self.write.write_all(value))
-            .and_then(|()| self.write.write_all(header));
+            .and_then(|()| self.write.write_all(&headers));
         written.map_err(|error| failed(&self.folder, &error))?;
         self.written += HEAD as u64 + lengths.iter().sum::<u64>();
         Ok(())
@@ -186,14 +189,14 @@ impl Hold {
         let mut fields = head.chunks_exact(8).map(|field| u64::from_le_bytes(field.try_into().unwrap_or_default()));
         let mut field = || fields.next().unwrap_or_default();
         let (number, flags, destination) = (field(), field(), field());
-        let (key, value, header) = (field() as usize, field() as usize, field() as usize);
+        let (key, value, headers) = (field() as usize, field() as usize, field() as usize);
         let at = self.replayed + HEAD as u64;
-        self.replayed = at + (key + value + header) as u64;
+        self.replayed = at + (key + value + headers) as u64;
         if number < self.covered || self.seen.contains(&number) {
             return Ok(());
         }
         let start = out.buf.len();
-        out.buf.resize(start + key + value + header, 0);
+        out.buf.resize(start + key + value + headers, 0);
         if let Some(space) = out.buf.get_mut(start..) {
             self.write.get_ref().read_exact_at(space, at)?;
         }
@@ -203,10 +206,7 @@ impl Hold {
             key: (flags & 1 != 0).then_some(start..middle),
             value: (flags & 2 != 0).then_some(middle..middle + value),
             to_all_partitions: flags & 4 != 0,
-            header: HEADERS.get((flags >> 3) as usize).filter(|name| !name.is_empty()).map(|name| {
-                let from = middle + value;
-                Box::new(RecordHeader { name, value: from..from + header })
-            }),
+            headers: headers_of(&out.buf, middle + value),
         });
         Ok(())
     }
@@ -215,8 +215,26 @@ impl Hold {
 /// Six numbers in front of a record's bytes.
 const HEAD: usize = 48;
 
-/// Names of headers that single records have; none first.
-const HEADERS: [&str; 3] = ["", NEW_KEY, OLD_KEY];
+/// In the place of the length of a header's value, if it has none.
+const NO_VALUE: u64 = u64::MAX;
+
+/// The headers that the buffer holds from a place to its end.
+fn headers_of(buf: &[u8], from: usize) -> Box<[RecordHeader]> {
+    let (mut headers, mut at) = (Vec::new(), from);
+    let length = |at: usize| buf.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+    while let (Some(name), Some(value)) = (length(at), length(at + 8)) {
+        let start = at + 16;
+        let middle = start.saturating_add(name as usize);
+        let end = if value == NO_VALUE { middle } else { middle.saturating_add(value as usize) };
+        let Some(name) = buf.get(start..middle) else { break };
+        headers.push(RecordHeader {
+            name: HeaderName::Given(Arc::from(&*String::from_utf8_lossy(name))),
+            value: (value != NO_VALUE).then_some(middle..end),
+        });
+        at = end;
+    }
+    headers.into_boxed_slice()
+}
 
 fn failed(folder: &Path, error: &std::io::Error) -> RunError {
     RunError::transient(format!(
@@ -250,7 +268,7 @@ mod tests {
     fn event(text: &str) -> Encoded {
         let destination = Destination::plain("t");
         let value = Some(0..text.len());
-        let record = Record { destination: 0, key: None, value, to_all_partitions: false, header: None };
+        let record = Record { destination: 0, key: None, value, to_all_partitions: false, headers: Box::default() };
         Encoded {
             buf: text.as_bytes().to_vec(),
             records: vec![record],
@@ -279,6 +297,26 @@ mod tests {
             }
         }
         found
+    }
+
+    #[test]
+    fn headers_come_back_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut hold = Hold::new(folder.path()).unwrap();
+        let mut encoded = event("event{}1");
+        let header = |name, value| RecordHeader { name: HeaderName::Known(name), value };
+        for record in &mut encoded.records {
+            record.headers = Box::from([header("key", Some(5..7)), header("none", None), header("n", Some(7..8))]);
+        }
+        hold.push(&encoded, encoded.records.first().unwrap()).unwrap();
+        hold.commit(&transaction(5), Offset { file: 0, byte: 10 });
+        assert!(hold.decide(&reading(2)));
+        let slice = hold.next_slice().unwrap().unwrap();
+        let headers = slice.records.first().unwrap().headers.iter();
+        let found: Vec<_> = headers
+            .map(|header| (header.name.as_str(), header.value.clone().map(|range| slice.buf.get(range).unwrap())))
+            .collect();
+        assert_eq!(found, [("key", Some(&b"{}"[..])), ("none", None), ("n", Some(b"1"))]);
     }
 
     #[test]

@@ -129,6 +129,8 @@ struct Filter {
     tables: Option<TableFilter>,
     ops: Vec<Op>,
     key: Option<String>,
+    /// Rows are published, which don't say what they are of: all records of the topics that may be the source's are shown.
+    flattened: bool,
 }
 
 /// An event, or one with its schema beside it.
@@ -156,7 +158,14 @@ struct HeadSource {
 
 impl Filter {
     /// `source` is the name that events have it by.
-    fn new(args: &TailArgs, source: &str) -> Result<Self, String> {
+    fn new(args: &TailArgs, source: &str, flattened: bool) -> Result<Self, String> {
+        if flattened && !(args.tables.is_empty() && args.ops.is_empty()) {
+            return Err(format!(
+                "`--table` and `--op` can't be used for `{}`: its events are flattened (`flatten`), and don't say what they are of; repair: \
+                 --key, or kcat -t TOPIC",
+                args.source
+            ));
+        }
         let tables = match args.tables.is_empty() {
             true => None,
             false => {
@@ -168,13 +177,14 @@ impl Filter {
                 TableFilter::new(patterns)
             }
         };
-        Ok(Self { source: source.to_owned(), tables, ops: args.ops.clone(), key: args.key.clone() })
+        Ok(Self { source: source.to_owned(), tables, ops: args.ops.clone(), key: args.key.clone(), flattened })
     }
 
     fn shows(&self, key: Option<&[u8]>, value: &[u8]) -> bool {
         // what isn't an event of this source, others have written
+        let wanted = |wanted: &str| key.is_some_and(|key| same_key(wanted, key));
         let Ok(Shown::Payload { payload: head } | Shown::Event(head)) = serde_json::from_slice(value) else {
-            return false;
+            return self.flattened && self.key.as_deref().is_none_or(wanted);
         };
         if head.source.name != self.source {
             return false;
@@ -186,7 +196,7 @@ impl Filter {
         };
         (self.ops.is_empty() || op())
             && self.tables.as_ref().is_none_or(table)
-            && self.key.as_deref().is_none_or(|wanted| key.is_some_and(|key| same_key(wanted, key)))
+            && self.key.as_deref().is_none_or(wanted)
     }
 }
 
@@ -305,10 +315,10 @@ pub(super) fn tail(args: &TailArgs, runtime: &tokio::runtime::Runtime) -> ExitCo
         Err(message) => return complain(CONFIGURATION, format_args!("{message}")),
     };
     let name = match &source.format {
-        FormatConfig::Json => &source.name,
+        FormatConfig::Json(_) => &source.name,
         FormatConfig::Debezium(config) => &config.topic_prefix,
     };
-    let filter = match Filter::new(args, name) {
+    let filter = match Filter::new(args, name, source.format.flatten().is_some()) {
         Ok(filter) => filter,
         Err(message) => return complain(CONFIGURATION, format_args!("{message}")),
     };
@@ -344,7 +354,7 @@ fn find(args: &TailArgs) -> Result<(SourceConfig, KafkaConfig), String> {
 fn read(args: &TailArgs, source: &SourceConfig, kafka: &KafkaConfig, filter: &Filter) -> Ended {
     let settings = supervisor::kafka_settings(&source.name, "tail", kafka, source.delivery);
     let messages = match &source.format {
-        FormatConfig::Json => route::message_topic(&source.name),
+        FormatConfig::Json(_) => route::message_topic(&source.name),
         FormatConfig::Debezium(config) => debezium::message_topic(config),
     };
     let mut tail = match Tail::open(&settings, &kafka.topic, messages, args.from) {

@@ -8,19 +8,34 @@
 
 use std::time::Duration;
 
-use rowcast_core::Glob;
-
+use super::columns::{self, ColumnsConfig, Patterns, parse_key_columns};
+use super::flatten::{self, FlattenConfig};
 use super::keys::not_one_of;
 use super::reader::Section;
 
 /// How events are written.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub enum FormatConfig {
-    /// Our own envelope.
-    #[default]
-    Json,
+    /// Our own envelope, or rows alone.
+    Json(Option<Box<FlattenConfig>>),
     /// Debezium's.
     Debezium(Box<DebeziumConfig>),
+}
+
+impl Default for FormatConfig {
+    fn default() -> Self {
+        Self::Json(None)
+    }
+}
+
+impl FormatConfig {
+    /// How rows are flattened, if they are.
+    pub fn flatten(&self) -> Option<&FlattenConfig> {
+        match self {
+            Self::Json(flatten) => flatten.as_deref(),
+            Self::Debezium(config) => config.flatten.as_ref(),
+        }
+    }
 }
 
 /// `decimal_handling_mode`.
@@ -116,22 +131,6 @@ pub struct Skipped {
     pub truncates: bool,
 }
 
-/// One entry of `message_key_columns`: `inventory.customers:pk1,pk2`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyColumns {
-    qualifier: Glob,
-    table: Glob,
-    /// Names of columns, in the key's order.
-    pub columns: Vec<String>,
-}
-
-impl KeyColumns {
-    /// Whether it is about a table; `qualifier` is the schema, or the database where there are no schemas.
-    pub fn matches(&self, qualifier: &str, table: &str) -> bool {
-        self.qualifier.matches(qualifier) && self.table.matches(table)
-    }
-}
-
 /// The section `debezium:`.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools)]
@@ -144,6 +143,8 @@ pub struct DebeziumConfig {
     pub key_schemas: bool,
     /// Values carry their schema.
     pub value_schemas: bool,
+    /// Whether a NULL in a column with a DEFAULT is the default; if it isn't said, unless `exact`.
+    pub replace_nulls: Option<bool>,
     /// Each record has the headers `__debezium.context.*`.
     pub extended_headers: bool,
     /// A null value after each delete.
@@ -182,8 +183,16 @@ pub struct DebeziumConfig {
     pub heartbeat_prefix: String,
     /// Their topic's whole name, if it is another one.
     pub heartbeat_topic: Option<String>,
-    /// Keys of tables other than their own; the first entry that matches wins.
-    pub key_columns: Vec<KeyColumns>,
+    /// Keys of tables other than their own: the columns that each matches, in order.
+    pub key_columns: Vec<Patterns>,
+    /// Which columns are published, and how.
+    pub columns: ColumnsConfig,
+    /// Updates that change nothing that is published are left out.
+    pub skip_unchanged: bool,
+    /// Between the parts of the names of topics and schemas.
+    pub delimiter: String,
+    /// Rows instead of envelopes.
+    pub flatten: Option<FlattenConfig>,
 }
 
 const DECIMAL: [(&str, DecimalMode); 3] =
@@ -212,6 +221,11 @@ const ADJUST: [(&str, AdjustMode); 3] =
 const PLACEHOLDER: &str = "__debezium_unavailable_value";
 
 impl DebeziumConfig {
+    /// Whether a NULL in a column with a DEFAULT is the default.
+    pub fn replaces_nulls(&self) -> bool {
+        self.replace_nulls.unwrap_or(!self.exact)
+    }
+
     /// What holds if nothing is written, for the source called `name` of this kind.
     pub fn defaults(name: &str, kind: &str) -> Self {
         Self {
@@ -219,6 +233,7 @@ impl DebeziumConfig {
             topic_prefix: name.to_owned(),
             key_schemas: true,
             value_schemas: true,
+            replace_nulls: None,
             extended_headers: true,
             tombstones: true,
             decimal: DecimalMode::Precise,
@@ -240,6 +255,10 @@ impl DebeziumConfig {
             heartbeat_prefix: "__debezium-heartbeat".to_owned(),
             heartbeat_topic: None,
             key_columns: Vec::new(),
+            columns: ColumnsConfig::default(),
+            skip_unchanged: false,
+            delimiter: ".".to_owned(),
+            flatten: None,
         }
     }
 }
@@ -255,8 +274,10 @@ pub(crate) fn read(root: &Section<'_>, name: &str, kind: &str) -> Option<FormatC
         return None;
     }
     let section = root.section("debezium");
+    let flatten = flatten::read(root, debezium, kind);
     if debezium {
-        return read_section(&section, name, kind).map(|config| FormatConfig::Debezium(Box::new(config)));
+        let config = read_section(&section, name, kind)?;
+        return Some(FormatConfig::Debezium(Box::new(DebeziumConfig { flatten: flatten?, ..config })));
     }
     if section.keys().next().is_some() {
         section.report(
@@ -265,7 +286,7 @@ pub(crate) fn read(root: &Section<'_>, name: &str, kind: &str) -> Option<FormatC
         );
         return None;
     }
-    Some(FormatConfig::Json)
+    Some(FormatConfig::Json(flatten?.map(Box::new)))
 }
 
 fn read_section(section: &Section<'_>, name: &str, kind: &str) -> Option<DebeziumConfig> {
@@ -282,6 +303,10 @@ fn read_section(section: &Section<'_>, name: &str, kind: &str) -> Option<Debeziu
         false => Some(defaults.topic_prefix),
     };
     let (key_schemas, value_schemas) = (switch("key_schemas_enable", true), switch("value_schemas_enable", true));
+    let replace_nulls = match section.has("value_replace_null_with_default") {
+        true => section.switch("value_replace_null_with_default").map(Some),
+        false => Some(None),
+    };
     let (extended_headers, tombstones) =
         (switch("extended_headers_enabled", true), switch("tombstones_on_delete", true));
     let decimal = choice(section, "decimal_handling_mode", &DECIMAL, defaults.decimal);
@@ -337,11 +362,18 @@ fn read_section(section: &Section<'_>, name: &str, kind: &str) -> Option<Debeziu
         true => section.value("message_key_columns", parse_key_columns),
         false => Some(Vec::new()),
     };
+    let columns = columns::read(section);
+    let skip_unchanged = switch("skip_messages_without_change", false);
+    let delimiter = match section.has("topic_delimiter") {
+        true => section.value("topic_delimiter", parse_delimiter),
+        false => Some(defaults.delimiter),
+    };
     Some(DebeziumConfig {
         exact: exact?,
         topic_prefix: topic_prefix?,
         key_schemas: key_schemas?,
         value_schemas: value_schemas?,
+        replace_nulls: replace_nulls?,
         extended_headers: extended_headers?,
         tombstones: tombstones?,
         decimal: decimal?,
@@ -362,6 +394,10 @@ fn read_section(section: &Section<'_>, name: &str, kind: &str) -> Option<Debeziu
         heartbeat_prefix: heartbeat_prefix?,
         heartbeat_topic: heartbeat_topic?,
         key_columns: key_columns?,
+        columns: columns?,
+        skip_unchanged: skip_unchanged?,
+        delimiter: delimiter?,
+        flatten: None,
     })
 }
 
@@ -381,6 +417,15 @@ fn parse_prefix(text: &str) -> Result<String, String> {
     match !text.is_empty() && text.len() <= 200 && text.chars().all(legal) {
         true => Ok(text.to_owned()),
         false => Err("expected letters, digits, . _ -, at most 200".to_owned()),
+    }
+}
+
+/// As the original takes it: letters of topics' names.
+fn parse_delimiter(text: &str) -> Result<String, String> {
+    let legal = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
+    match !text.is_empty() && text.len() <= 10 && text.chars().all(legal) {
+        true => Ok(text.to_owned()),
+        false => Err("expected letters, digits, . _ -, at most 10".to_owned()),
     }
 }
 
@@ -410,31 +455,4 @@ fn parse_skipped(text: &str) -> Result<Skipped, String> {
         }
     }
     Ok(skipped)
-}
-
-/// `schema.table:a,b;schema.other:c`. The original takes regular expressions; here `*` and `?` are patterns, and what else would be one is
-/// refused instead of being taken by its letters.
-pub(crate) fn parse_key_columns(text: &str) -> Result<Vec<KeyColumns>, String> {
-    const FORM: &str = "expected table:column,column, several separated by `;`, such as public.orders:tenant,id";
-    text.split(';')
-        .map(str::trim)
-        .filter(|entry| !entry.is_empty())
-        .map(|entry| {
-            let (table, columns) = entry.rsplit_once(':').ok_or(FORM)?;
-            // `public\.orders` and `(.*)\.orders` of the original
-            let table = table.replace("\\.", ".").replace("(.*)", "*").replace("..*", ".*");
-            let table = table.strip_prefix(".*").map_or(table.clone(), |rest| format!("*{rest}"));
-            if table.contains(['(', ')', '[', ']', '\\', '|', '+', '^', '$', '{', '}']) {
-                return Err(format!(
-                    "`{table}` has signs of a regular expression, of which only `.*` and `\\.` are understood; {FORM}"
-                ));
-            }
-            let (qualifier, table) = table.trim().split_once('.').ok_or(FORM)?;
-            let columns: Vec<String> = columns.split(',').map(|column| column.trim().to_owned()).collect();
-            if columns.iter().any(String::is_empty) {
-                return Err(FORM.to_owned());
-            }
-            Ok(KeyColumns { qualifier: Glob::new(qualifier), table: Glob::new(table), columns })
-        })
-        .collect()
 }

@@ -70,6 +70,8 @@ const fn key(path: &'static str, shape: Shape, scope: Scope, used_by: For) -> Ke
     Key { path, shape, scope, used_by }
 }
 
+/// `flatten: true`, or the fields that are added.
+const FLATTEN: Shape = Shape::Short { word: "flatten.enabled", list: "flatten.add_fields" };
 const BACKFILL: Shape = Shape::Short { word: "backfill.mode", list: "backfill.tables" };
 
 /// Every key there is.
@@ -130,6 +132,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("debezium.topic_prefix", Shape::Text, Scope::Both, For::All),
     key("debezium.key_schemas_enable", Shape::Text, Scope::Both, For::All),
     key("debezium.value_schemas_enable", Shape::Text, Scope::Both, For::All),
+    key("debezium.value_replace_null_with_default", Shape::Text, Scope::Both, For::All),
     key("debezium.extended_headers_enabled", Shape::Text, Scope::Both, For::All),
     key("debezium.tombstones_on_delete", Shape::Text, Scope::Both, For::All),
     key("debezium.decimal_handling_mode", Shape::Text, Scope::Both, For::All),
@@ -150,6 +153,23 @@ pub(crate) const KEYS: &[Key] = &[
     key("debezium.topic_heartbeat_prefix", Shape::Text, Scope::Both, For::All),
     key("debezium.topic_heartbeat_name", Shape::Text, Scope::Both, For::All),
     key("debezium.message_key_columns", Shape::Text, Scope::Both, For::All),
+    key("debezium.column_include_list", Shape::Text, Scope::Both, For::All),
+    key("debezium.column_exclude_list", Shape::Text, Scope::Both, For::All),
+    key("debezium.column_truncate_to_chars", Shape::Properties, Scope::Both, For::All),
+    key("debezium.column_mask_with_chars", Shape::Properties, Scope::Both, For::All),
+    key("debezium.column_mask_hash", Shape::Properties, Scope::Both, For::All),
+    key("debezium.column_mask_hash_v2", Shape::Properties, Scope::Both, For::All),
+    key("debezium.column_propagate_source_type", Shape::Text, Scope::Both, For::All),
+    key("debezium.datatype_propagate_source_type", Shape::Text, Scope::Both, For::All),
+    key("debezium.skip_messages_without_change", Shape::Text, Scope::Both, For::All),
+    key("debezium.topic_delimiter", Shape::Text, Scope::Both, For::All),
+    key("flatten", FLATTEN, Scope::Both, For::All),
+    key("flatten.enabled", Shape::Text, Scope::Both, For::All),
+    key("flatten.delete_tombstone_handling_mode", Shape::Text, Scope::Both, For::All),
+    key("flatten.add_fields", Shape::List, Scope::Both, For::All),
+    key("flatten.add_fields_prefix", Shape::Text, Scope::Both, For::All),
+    key("flatten.add_headers", Shape::List, Scope::Both, For::All),
+    key("flatten.add_headers_prefix", Shape::Text, Scope::Both, For::All),
     key("delivery", Shape::Text, Scope::Both, For::All),
     key("memory", Shape::Section, Scope::Both, For::All),
     key("memory.budget", Shape::Text, Scope::Both, For::All),
@@ -212,7 +232,6 @@ const REFUSED: &[(&str, &str)] = &[
         "debezium.include_unknown_datatypes",
         "with `exact: true` types that the original leaves out are text; remove `debezium.include_unknown_datatypes`",
     ),
-    ("debezium.topic_delimiter", "topics are named by `sink.topic`; write it there"),
     ("debezium.xmin_fetch_interval_ms", "`xmin` is always null; remove `debezium.xmin_fetch_interval_ms`"),
 ];
 

@@ -15,11 +15,12 @@ use super::layers::Layers;
 use super::policy;
 use super::reader::{Context, Section};
 use super::source::within;
+use super::topic::{DEFAULT_TOPIC, TopicTemplate};
 use super::units::{parse_bytes, parse_duration, show_bytes};
 use super::yaml::{self, Kind, Node};
 use super::{
-    AdminConfig, CommitConfig, Environment, FormatConfig, Loaded, Request, Shared, SinkConfig, SinkOverride,
-    SourceConfig, SourceKind, admin, backfill, debezium, files, logs, sink, source,
+    AdminConfig, CommitConfig, DeleteMode, Environment, FormatConfig, Loaded, Request, Shared, SinkConfig,
+    SinkOverride, SourceConfig, SourceKind, admin, backfill, debezium, files, logs, sink, source,
 };
 
 const MAX_NAME: usize = 50;
@@ -183,7 +184,26 @@ impl Loader<'_> {
         let (on_gap, on_poison, on_table_failure) = policies?;
         let format = format?;
         if let (SinkConfig::Kafka(kafka), FormatConfig::Debezium(debezium)) = (&mut sink, &format) {
-            kafka.topic = kafka.topic.sanitised(&debezium.topic_prefix);
+            let topic = match kafka.topic.to_string() == DEFAULT_TOPIC {
+                true => TopicTemplate::parse(&DEFAULT_TOPIC.replace('.', &debezium.delimiter)).ok(),
+                false => None,
+            };
+            kafka.topic = topic.as_ref().unwrap_or(&kafka.topic).sanitised(&debezium.topic_prefix);
+        }
+        let own = matches!(format, FormatConfig::Json(_));
+        let silent = format.flatten().is_some_and(|flatten| match flatten.deletes {
+            DeleteMode::Tombstone => own,
+            DeleteMode::DeleteToTombstone => true,
+            DeleteMode::Drop | DeleteMode::Rewrite | DeleteMode::RewriteWithTombstone => false,
+        });
+        // a look at the stream is not what the file is for
+        if silent && self.sink.is_none() && !matches!(sink, SinkConfig::Kafka(_)) {
+            root.report(
+                root.key_place("flatten"),
+                "deletes would be tombstones, which lines can't be: write `flatten.delete_tombstone_handling_mode: rewrite`, or drop to leave \
+                 deletes out",
+            );
+            return None;
         }
         Some(SourceConfig {
             name: name?,

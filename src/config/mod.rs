@@ -17,10 +17,12 @@
 
 mod admin;
 mod backfill;
+mod columns;
 mod debezium;
 mod environment;
 mod errors;
 mod files;
+mod flatten;
 mod keys;
 mod layers;
 mod load;
@@ -44,15 +46,17 @@ use std::time::Duration;
 
 pub use admin::{AdminConfig, DEFAULT_ADMIN, parse_admin};
 pub use backfill::{BackfillConfig, BackfillMode, BackfillTable, parse_table, table_text};
-#[cfg(test)]
-pub(crate) use debezium::parse_key_columns;
+pub use columns::{Change, ColumnsConfig, HashAlgorithm, Patterns};
+pub(crate) use columns::{check_change, parse_key_columns};
 pub use debezium::{
-    AdjustMode, BinaryMode, DebeziumConfig, DecimalMode, FormatConfig, HstoreMode, IntervalMode, KeyColumns, Skipped,
-    TimeMode, UnsignedMode,
+    AdjustMode, BinaryMode, DebeziumConfig, DecimalMode, FormatConfig, HstoreMode, IntervalMode, Skipped, TimeMode,
+    UnsignedMode,
 };
 pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, Place};
 pub use files::SHARED_FILE;
+pub(crate) use flatten::check as check_added;
+pub use flatten::{Added, DELETED, DeleteMode, EventPart, FlattenConfig};
 pub(crate) use keys::is_key;
 pub use load::{DEFAULT_STATE_DIR, load, load_admin, parse_name};
 pub use logs::{LogFormat, LoggingConfig, parse_level};

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::reader::Section;
-use super::topic::TopicTemplate;
+use super::topic::{DEFAULT_TOPIC, TopicTemplate};
 use super::topics::{self, TopicsConfig};
 use super::units::{parse_bytes, show_bytes};
 
@@ -200,7 +200,7 @@ fn read_kafka(sink: &Section<'_>) -> Option<KafkaConfig> {
     let brokers = sink.required("brokers", "such as `brokers: kafka:9092`", parse_brokers);
     let topic = match sink.has("topic") {
         true => sink.value("topic", TopicTemplate::parse),
-        false => TopicTemplate::parse("{name}.{schema}.{table}").ok(),
+        false => TopicTemplate::parse(DEFAULT_TOPIC).ok(),
     };
     let tombstones = if sink.has("tombstones") { sink.switch("tombstones") } else { Some(true) };
     let topics = topics::read(sink);

@@ -79,6 +79,9 @@ pub fn summary(source: &SourceConfig) -> String {
         let exact = if debezium.exact { "exact" } else { "as the original" };
         lines.push(format!("  format: debezium, prefix {}, {schemas}, {exact}", debezium.topic_prefix));
     }
+    if let Some(flatten) = source.format.flatten() {
+        lines.push(format!("  flattened: deletes {}", flatten.deletes));
+    }
     lines.push(format!(
         "  memory: {}; commit every {} or {}",
         show_bytes(source.memory_budget as u64),
@@ -121,7 +124,7 @@ fn sink_lines(source: &SourceConfig) -> Vec<String> {
     match &source.sink {
         SinkConfig::Kafka(kafka) => {
             let tombstones = match &source.format {
-                FormatConfig::Json => kafka.tombstones,
+                FormatConfig::Json(_) => kafka.tombstones,
                 FormatConfig::Debezium(debezium) => debezium.tombstones,
             };
             let tombstones = if tombstones { "with" } else { "without" };

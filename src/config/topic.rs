@@ -12,6 +12,9 @@ use super::keys::not_one_of;
 /// Topics that start like this hold checkpoints; events must not be written there.
 pub const CHECKPOINT_PREFIX: &str = "rowcast.checkpoint.";
 
+/// The template that holds if none is written.
+pub const DEFAULT_TOPIC: &str = "{name}.{schema}.{table}";
+
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicTemplate {

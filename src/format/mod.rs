@@ -4,11 +4,14 @@
 //! topic, dead letters) is written in our own form, whatever the events' format is.
 
 pub mod debezium;
+mod flat;
 pub mod json;
 
 use rowcast_core::{Op, Place, Table, TableName, Transaction, Value};
 
-use crate::config::FormatConfig;
+use crate::config::{DeleteMode, FlattenConfig, FormatConfig};
+use crate::pipeline::RecordHeader;
+pub use flat::Written;
 pub use json::{RowEvent, SourceNames};
 
 /// How the events of one source are written.
@@ -17,12 +20,15 @@ pub struct Format {
     /// The source.
     pub names: SourceNames,
     debezium: Option<debezium::Codec>,
+    flatten: Option<FlattenConfig>,
 }
 
 /// The prepared parts of one table version.
 #[derive(Debug)]
 pub struct TableText {
     json: json::TableText,
+    /// Of rows that are flattened in our own form.
+    flat: Option<Box<json::FlatText>>,
     debezium: Option<Box<debezium::TableText>>,
 }
 
@@ -59,10 +65,20 @@ impl Format {
     /// The format of a source. `db` is the database of events that belong to no table.
     pub fn new(names: SourceNames, db: &str, config: &FormatConfig) -> Self {
         let debezium = match config {
-            FormatConfig::Json => None,
+            FormatConfig::Json(_) => None,
             FormatConfig::Debezium(config) => Some(debezium::Codec::new(config, names.kind, db)),
         };
-        Self { names, debezium }
+        Self { names, debezium, flatten: config.flatten().cloned() }
+    }
+
+    /// Whether rows are published instead of envelopes.
+    pub fn is_flattened(&self) -> bool {
+        self.flatten.is_some()
+    }
+
+    fn flat(&self, table: Option<&Table>) -> Option<Box<json::FlatText>> {
+        let flatten = self.flatten.as_ref().filter(|_| self.debezium.is_none())?;
+        Some(Box::new(json::FlatText::new(flatten, table)))
     }
 
     /// Debezium's, if that is configured.
@@ -78,13 +94,13 @@ impl Format {
     /// Prepares a table version.
     pub fn table(&self, table: &Table) -> TableText {
         let debezium = self.debezium.as_ref().map(|codec| Box::new(debezium::TableText::new(codec, table)));
-        TableText { json: json::TableText::new(&self.names, table), debezium }
+        TableText { json: json::TableText::new(&self.names, table), flat: self.flat(Some(table)), debezium }
     }
 
     /// What is said of a table of which no version is known.
     pub fn table_of_name(&self, name: &TableName) -> TableText {
         let debezium = self.debezium.as_ref().map(|codec| Box::new(debezium::TableText::of_name(codec, name)));
-        TableText { json: json::TableText::of_name(&self.names, name), debezium }
+        TableText { json: json::TableText::of_name(&self.names, name), flat: self.flat(None), debezium }
     }
 
     /// Buffers for the transactions of one batch.
@@ -158,11 +174,54 @@ impl TableText {
 
     /// Writes an event's value.
     #[inline]
-    pub fn event(&self, out: &mut Vec<u8>, transaction: &TransactionText, event: &RowEvent<'_>) {
+    pub fn event(&self, out: &mut Vec<u8>, transaction: &TransactionText, event: &RowEvent<'_>) -> Written {
         match (&self.debezium, transaction) {
             (Some(table), TransactionText::Debezium(transaction)) => table.event(out, transaction, event),
-            (_, TransactionText::Json(transaction)) => json::event(out, &self.json, transaction, event),
-            (None, TransactionText::Debezium(_)) => {}
+            (_, TransactionText::Json(transaction)) => self.own_event(out, transaction, event),
+            (None, TransactionText::Debezium(_)) => Written::Nothing,
+        }
+    }
+
+    #[inline]
+    fn own_event(&self, out: &mut Vec<u8>, transaction: &json::TransactionText, event: &RowEvent<'_>) -> Written {
+        match &self.flat {
+            Some(flat) => flat.event(out, &self.json, transaction, event),
+            None => {
+                json::event(out, &self.json, transaction, event);
+                Written::Value
+            }
+        }
+    }
+
+    /// What becomes of deletes, if rows are flattened.
+    pub fn flattened(&self) -> Option<DeleteMode> {
+        match &self.debezium {
+            Some(table) => table.flattened(),
+            None => self.flat.as_ref().map(|flat| flat.deletes()),
+        }
+    }
+
+    /// Writes what the headers of a flattened event say.
+    #[inline]
+    pub fn headers(
+        &self,
+        out: &mut Vec<u8>,
+        transaction: &TransactionText,
+        event: &RowEvent<'_>,
+    ) -> Box<[RecordHeader]> {
+        match (&self.debezium, &self.flat, transaction) {
+            (Some(table), _, TransactionText::Debezium(transaction)) => table.headers(out, transaction, event),
+            (None, Some(flat), TransactionText::Json(transaction)) => flat.headers(out, &self.json, transaction, event),
+            _ => Box::default(),
+        }
+    }
+
+    /// The same of a tombstone behind the event.
+    pub fn tombstone_headers(&self, out: &mut Vec<u8>) -> Box<[RecordHeader]> {
+        match (&self.debezium, &self.flat) {
+            (Some(table), _) => table.tombstone_headers(out),
+            (None, Some(flat)) => flat.tombstone_headers(out),
+            (None, None) => Box::default(),
         }
     }
 
@@ -170,24 +229,27 @@ impl TableText {
     pub fn read_event(&self, out: &mut Vec<u8>, read: &ReadText, seq: u64, row: &[Value<'_>]) {
         match (&self.debezium, &read.debezium) {
             (Some(table), Some(TransactionText::Debezium(place))) => {
-                let at = Place::default();
-                let it = RowEvent {
-                    op: Op::Read,
-                    seq,
-                    place: at,
-                    order: None,
-                    id_suffix: "",
-                    before: None,
-                    after: Some(row),
-                };
+                let it = json::read_row(seq, row);
                 table.event(out, place, &it);
             }
-            _ => json::read_event(out, &self.json, &read.json, seq, row),
+            _ => {
+                self.own_event(out, read.json.place(), &json::read_row(seq, row));
+            }
+        }
+    }
+
+    /// Writes what the headers of a row that was read say, if it is flattened.
+    pub fn read_headers(&self, out: &mut Vec<u8>, read: &ReadText, seq: u64, row: &[Value<'_>]) -> Box<[RecordHeader]> {
+        let it = json::read_row(seq, row);
+        match (&self.debezium, &self.flat, &read.debezium) {
+            (Some(table), _, Some(TransactionText::Debezium(place))) => table.headers(out, place, &it),
+            (None, Some(flat), _) => flat.headers(out, &self.json, read.json.place(), &it),
+            _ => Box::default(),
         }
     }
 
     /// Writes the event that voids all rows of a table before its copy begins again.
-    pub fn void_event(&self, out: &mut Vec<u8>, read: &ReadText) {
+    pub fn void_event(&self, out: &mut Vec<u8>, read: &ReadText) -> Written {
         match (&self.debezium, &read.debezium) {
             (Some(table), Some(TransactionText::Debezium(place))) => {
                 let at = Place::default();
@@ -200,9 +262,13 @@ impl TableText {
                     before: None,
                     after: None,
                 };
-                table.event(out, place, &it);
+                table.event(out, place, &it)
             }
-            _ => json::void_event(out, &self.json, &read.json),
+            _ if self.flat.is_some() => Written::Nothing,
+            _ => {
+                json::void_event(out, &self.json, &read.json);
+                Written::Value
+            }
         }
     }
 

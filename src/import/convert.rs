@@ -19,17 +19,19 @@ pub(super) struct Converter<'a> {
     advice: Vec<String>,
     /// Prefixes of options that belong to converters and transforms of one's own, with what is said of them.
     extensions: Vec<(String, String)>,
+    /// The prefix of the options of the transform that flattens.
+    unwrap: Option<String>,
 }
 
-fn taken(key: &str) -> Fate {
+pub(super) fn taken(key: &str) -> Fate {
     Fate::Taken(key.to_owned())
 }
 
-fn without(instead: impl Into<String>) -> Fate {
+pub(super) fn without(instead: impl Into<String>) -> Fate {
     Fate::NotSupported(instead.into())
 }
 
-fn needless(why: &str) -> Fate {
+pub(super) fn needless(why: &str) -> Fate {
     Fate::NotNeeded(why.to_owned())
 }
 
@@ -44,6 +46,7 @@ impl<'a> Converter<'a> {
             lists: Vec::new(),
             advice: Vec::new(),
             extensions: Vec::new(),
+            unwrap: None,
         };
         it.begin();
         it
@@ -52,6 +55,21 @@ impl<'a> Converter<'a> {
     /// Sets a key.
     pub(super) fn set(&mut self, key: &str, value: &str) {
         self.document.set(key, value.trim());
+    }
+
+    /// Sets a key to a list.
+    pub(super) fn set_list(&mut self, key: &str, values: &[String]) {
+        self.document.list(key, values);
+    }
+
+    /// The kind of source.
+    pub(super) fn kind(&self) -> &'static str {
+        self.connector.name()
+    }
+
+    /// An option of the transform that flattens.
+    pub(super) fn unwrap_option(&self, name: &str) -> Option<&'a str> {
+        self.options.get(&format!("{}{name}", self.unwrap.as_deref()?))
     }
 
     /// What to do before the first start.
@@ -75,6 +93,12 @@ impl<'a> Converter<'a> {
         for extension in ["converters", "transforms", "predicates", "post.processors"] {
             let Some(list) = self.options.get(extension) else { continue };
             for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+                if extension == "transforms" && self.class_of(name) == "ExtractNewRecordState" && self.unwrap.is_none()
+                {
+                    self.set("flatten.enabled", "true");
+                    self.unwrap = Some(format!("transforms.{name}."));
+                    continue;
+                }
                 let (of, prefix) = match extension {
                     "transforms" => (self.transform(name), format!("transforms.{name}.")),
                     "predicates" => {
@@ -88,15 +112,23 @@ impl<'a> Converter<'a> {
     }
 
     /// What is said of options that belong to a converter, a transform or the like.
-    pub(super) fn extension(&self, name: &str) -> Option<Fate> {
+    pub(super) fn extension(&mut self, name: &str, value: &str) -> Option<Fate> {
+        if let Some(option) = self.unwrap.as_deref().and_then(|prefix| name.strip_prefix(prefix)) {
+            return Some(self.unwrapped(option, value));
+        }
         let (_, text) = self.extensions.iter().find(|(prefix, _)| name.starts_with(prefix))?;
         Some(without(text.clone()))
     }
 
-    fn transform(&self, name: &str) -> String {
+    /// The class of a transform, without its package.
+    fn class_of(&self, name: &str) -> &'a str {
         let class = self.options.get(&format!("transforms.{name}.type")).unwrap_or_default();
-        match class.rsplit(['.', '$']).next().unwrap_or_default() {
-            "ExtractNewRecordState" => "rows are published in the envelope, not flattened".to_owned(),
+        class.rsplit(['.', '$']).next().unwrap_or_default()
+    }
+
+    fn transform(&self, name: &str) -> String {
+        match self.class_of(name) {
+            "ExtractNewRecordState" => "rows are flattened once".to_owned(),
             "RegexRouter" | "ByLogicalTableRouter" => {
                 "topics are named by `sink.topic`, with {name}, {db}, {schema} and {table}".to_owned()
             }
@@ -222,9 +254,10 @@ impl<'a> Converter<'a> {
             },
             "value.converter.replace.null.with.default" => match value {
                 "false" => needless("a null is published as null, not as the column's default (`debezium.exact`)"),
-                _ => self.plain("debezium.exact", "false"),
+                _ => self.plain("debezium.value_replace_null_with_default", "true"),
             },
             "transforms" => match self.extensions.first() {
+                None if self.unwrap.is_some() => taken("flatten"),
                 None => needless("there are none"),
                 Some(_) => without("each of them is told below"),
             },
@@ -233,6 +266,9 @@ impl<'a> Converter<'a> {
     }
 
     fn by_prefix(&mut self, name: &str, value: &str) -> Fate {
+        if name.starts_with("column.") {
+            return self.of_columns(name, value);
+        }
         if let Some(property) =
             name.strip_prefix("producer.override.").or_else(|| name.strip_prefix("debezium.sink.kafka.producer."))
         {

@@ -1,6 +1,6 @@
 //! `rowcast import debezium`: a connector's configuration as ours, and what becomes of each of its options.
 //!
-//! [`read`] takes the file apart, [`options`] is the table of what is known, [`convert`] makes keys of ours, [`tables`] patterns of regular
+//! [`read`] takes the file apart, [`options`] is the table of what is known, [`convert`] and [`rows`] make keys of ours, [`tables`] patterns of regular
 //! expressions, [`yaml`] writes them. [`offsets`] says where the connector stopped, [`java`] reads the file that has it.
 //!
 //! Guarantees: every option of the file is told once, as taken, not needed (and why), not supported (and what happens instead) or unknown; none
@@ -11,6 +11,7 @@ mod java;
 mod offsets;
 mod options;
 mod read;
+mod rows;
 mod tables;
 mod yaml;
 
@@ -23,7 +24,7 @@ pub use self::offsets::{Offsets, of_file};
 use self::options::{How, find, names};
 pub use self::read::ReadError;
 use self::yaml::Document;
-use crate::config::is_key;
+use crate::config::{Patterns, is_key, parse_key_columns};
 
 /// What became of an option.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,8 +157,20 @@ pub fn debezium(text: &str, offsets: Option<&Offsets>) -> Result<Imported, Impor
     Ok(Imported { yaml, notes, advice })
 }
 
+/// What is wrong with an option that has expressions of columns.
+fn expressions(name: &str, value: &str) -> Result<(), String> {
+    match name {
+        "message.key.columns" => parse_key_columns(value).map(|_| ()),
+        "column.include.list"
+        | "column.exclude.list"
+        | "column.propagate.source.type"
+        | "datatype.propagate.source.type" => Patterns::parse(value).map(|_| ()),
+        _ => Ok(()),
+    }
+}
+
 fn fate(converter: &mut convert::Converter<'_>, name: &str, value: &str, connector: Connector) -> Fate {
-    if let Some(fate) = converter.extension(name) {
+    if let Some(fate) = converter.extension(name, value) {
         return fate;
     }
     let Some(option) = find(name, connector == Connector::Postgres) else {
@@ -174,7 +187,9 @@ fn fate(converter: &mut convert::Converter<'_>, name: &str, value: &str, connect
         How::Converted => converter.convert(name, value),
         How::Format => {
             let key = format!("debezium.{}", name.replace('.', "_"));
-            if is_key(&key) {
+            if let Err(why) = expressions(name, value) {
+                Fate::NotSupported(format!("{why}; events are written as if it weren't set"))
+            } else if is_key(&key) {
                 converter.set(&key, value);
                 Fate::Taken(key)
             } else if is_default {

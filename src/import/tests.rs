@@ -103,7 +103,9 @@ fn a_connector_for_postgresql() {
     {
         assert!(matches!(fate_of(&imported, needless), Fate::NotNeeded(_)), "{needless}");
     }
-    for missing in ["column.mask.with.12.chars", "transforms", "transforms.route.regex", "transforms.unwrap.type"] {
+    assert_eq!(fate_of(&imported, "column.mask.with.12.chars"), Fate::Taken("debezium.column_mask_with_chars".into()));
+    assert_eq!(fate_of(&imported, "transforms.unwrap.type"), Fate::Taken("flatten.enabled".into()));
+    for missing in ["transforms", "transforms.route.regex"] {
         assert!(matches!(fate_of(&imported, missing), Fate::NotSupported(_)), "{missing}");
         assert!(imported.yaml.contains(&format!("# not supported  {missing}: ")), "{missing}");
     }
@@ -118,6 +120,38 @@ fn a_connector_for_postgresql() {
     assert_eq!(imported.notes.len(), 37);
     assert!(imported.advice.iter().any(|advice| advice.contains("FULFILMENT_CONNECTOR_PASSWORD")));
     assert!(imported.advice.iter().any(|advice| advice.contains("KAFKA_BROKERS")));
+}
+
+#[test]
+fn a_connector_whose_rows_are_flattened() {
+    let imported = debezium(
+        "name=inventory\nconnector.class=io.debezium.connector.mysql.MySqlConnector\ntransforms=unwrap\n\
+         transforms.unwrap.type=io.debezium.transforms.ExtractNewRecordState\ntransforms.unwrap.delete.handling.mode=rewrite\n\
+         transforms.unwrap.drop.tombstones=false\ntransforms.unwrap.add.fields=op,source.ts_ms,lsn\ntransforms.unwrap.add.headers.prefix=\n\
+         transforms.unwrap.route.by.field=kind\ncolumn.exclude.list=a\\\\.b\\\\.c\ncolumn.include.list=a(?=b)\n\
+         column.mask.hash.v2.SHA-256.with.salt.pepper=a.b.(c|d)\ncolumn.mask.hash.MD2.with.salt.pepper=a.b.e\ncolumn.truncate.to.20.chars=a.b.f\n",
+    )
+    .unwrap();
+    for line in [
+        "column_exclude_list: \"a\\\\.b\\\\.c\"",
+        "SHA-256.with.salt.pepper: \"a.b.(c|d)\"",
+        "20: a.b.f",
+        "enabled: true",
+        "delete_tombstone_handling_mode: rewrite-with-tombstone",
+        "add_fields: [op, source.ts_ms]",
+        "add_headers_prefix: \"\"",
+    ] {
+        assert!(has_line(&imported, line), "{line}\nis not in\n{}", imported.yaml);
+    }
+    assert_eq!(fate_of(&imported, "transforms"), Fate::Taken("flatten".into()));
+    for missing in [
+        "transforms.unwrap.add.fields",
+        "transforms.unwrap.route.by.field",
+        "column.include.list",
+        "column.mask.hash.MD2.with.salt.pepper",
+    ] {
+        assert!(matches!(fate_of(&imported, missing), Fate::NotSupported(_)), "{missing}");
+    }
 }
 
 #[test]

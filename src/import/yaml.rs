@@ -16,7 +16,7 @@ pub(super) struct Document {
 }
 
 /// The sections in the order in which people read them; what isn't here comes last.
-const ORDER: [&str; 8] = ["name", "source", "sink", "format", "debezium", "delivery", "memory", "backfill"];
+const ORDER: [&str; 9] = ["name", "source", "sink", "format", "debezium", "flatten", "delivery", "memory", "backfill"];
 
 impl Document {
     /// Sets a key, in place of what it had.
@@ -72,7 +72,15 @@ impl Document {
 
 /// Keys of properties have dots themselves: everything behind `properties.` and `config.` is one name.
 fn path(key: &str) -> Vec<String> {
-    for free in ["sink.properties.", "sink.topics.config."] {
+    const FREE: [&str; 6] = [
+        "sink.properties.",
+        "sink.topics.config.",
+        "debezium.column_truncate_to_chars.",
+        "debezium.column_mask_with_chars.",
+        "debezium.column_mask_hash.",
+        "debezium.column_mask_hash_v2.",
+    ];
+    for free in FREE {
         if let Some(name) = key.strip_prefix(free) {
             let mut parts: Vec<String> = free.trim_end_matches('.').split('.').map(str::to_owned).collect();
             parts.push(name.to_owned());

@@ -31,7 +31,7 @@ use crate::backfill::watch::WatchList;
 use crate::config::{OnPoison, TopicTemplate};
 use crate::format::debezium::{Codec, Counts};
 use crate::format::json;
-use crate::format::{Format, ReadAt, ReadText, RowEvent, TableText};
+use crate::format::{Format, ReadAt, ReadText, RowEvent, TableText, Written};
 use crate::route;
 use work::Work;
 
@@ -96,9 +96,28 @@ pub enum Headers {
 #[derive(Debug, Clone)]
 pub struct RecordHeader {
     /// Its name.
-    pub name: &'static str,
-    /// Its value in [`Encoded::buf`].
-    pub value: Range<usize>,
+    pub name: HeaderName,
+    /// Its value in [`Encoded::buf`]; none for a null.
+    pub value: Option<Range<usize>>,
+}
+
+/// The name of a record's header.
+#[derive(Debug, Clone)]
+pub enum HeaderName {
+    /// One of ours.
+    Known(&'static str),
+    /// One that is configured.
+    Given(Arc<str>),
+}
+
+impl HeaderName {
+    /// The name itself.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Known(name) => name,
+            Self::Given(name) => name,
+        }
+    }
 }
 
 impl Destination {
@@ -154,15 +173,16 @@ pub struct Record {
     pub value: Option<Range<usize>>,
     /// Send it to every partition of the topic (truncate).
     pub to_all_partitions: bool,
-    /// One header besides those of its destination: few records have one.
-    pub header: Option<Box<RecordHeader>>,
+    /// Headers besides those of its destination; few records have any, unless some are configured.
+    pub headers: Box<[RecordHeader]>,
 }
 
 impl Record {
-    /// Bytes of key and value.
+    /// Bytes of key, value and own headers.
     pub fn size(&self) -> usize {
         let length = |range: &Option<Range<usize>>| range.as_ref().map_or(0, Range::len);
-        length(&self.key) + length(&self.value) + self.header.as_ref().map_or(0, |header| header.value.len())
+        let headers: usize = self.headers.iter().map(|header| header.name.as_str().len() + length(&header.value)).sum();
+        length(&self.key) + length(&self.value) + headers
     }
 }
 
@@ -378,7 +398,8 @@ impl Encoder {
             let start = out.buf.len();
             table_text.read_event(&mut out.buf, text, *seq, &row);
             let value = Some(start..out.buf.len());
-            out.records.push(Record { destination: *index, key, value, to_all_partitions: false, header: None });
+            let headers = table_text.read_headers(&mut out.buf, text, *seq, &row);
+            out.records.push(Record { destination: *index, key, value, to_all_partitions: false, headers });
         }
         Ok(out)
     }
@@ -388,11 +409,12 @@ impl Encoder {
     pub fn encode_restart(&self, table: &Arc<Table>, text: &ReadText) -> Encoded {
         let destination = self.destination(table);
         let mut out = Encoded::default();
-        if let Some(table_text) = destination.text.as_ref().filter(|_| self.tells_void(&table.name)) {
-            table_text.void_event(&mut out.buf, text);
+        if let Some(table_text) = destination.text.as_ref().filter(|_| self.tells_void(&table.name))
+            && table_text.void_event(&mut out.buf, text) == Written::Value
+        {
             let value = Some(0..out.buf.len());
             let to_all_partitions = self.format.truncates_all_partitions();
-            out.records.push(Record { destination: 0, key: None, value, to_all_partitions, header: None });
+            out.records.push(Record { destination: 0, key: None, value, to_all_partitions, headers: Box::default() });
         }
         out.destinations.push(destination);
         out
@@ -404,7 +426,7 @@ impl Encoder {
         if let Some(codec) = self.format.debezium() {
             let value = codec.heartbeat(&mut out.buf);
             let (key, value) = (Some(0..value), Some(value..out.buf.len()));
-            out.records.push(Record { destination: 0, key, value, to_all_partitions: false, header: None });
+            out.records.push(Record { destination: 0, key, value, to_all_partitions: false, headers: Box::default() });
             out.destinations.push(Arc::clone(&self.heartbeats));
         }
         out
@@ -421,10 +443,12 @@ impl Encoder {
             return;
         }
         let start = out.buf.len();
-        self.format.table_of_name(name).void_event(&mut out.buf, text);
+        if self.format.table_of_name(name).void_event(&mut out.buf, text) != Written::Value {
+            return;
+        }
         let (value, destination) = (Some(start..out.buf.len()), out.destinations.len() as u32);
         let to_all_partitions = self.format.truncates_all_partitions();
-        out.records.push(Record { destination, key: None, value, to_all_partitions, header: None });
+        out.records.push(Record { destination, key: None, value, to_all_partitions, headers: Box::default() });
         out.destinations.push(Arc::new(Destination {
             topic: self.topic(name),
             table: None,
@@ -435,23 +459,34 @@ impl Encoder {
         }));
     }
 
-    /// Whether the format leaves changes of this kind out.
     /// Whether readers are told that what they have of a table is void: not where truncations aren't published, which is said.
     fn tells_void(&self, table: &TableName) -> bool {
-        let skipped = self.skips(Op::Truncate);
+        let flattened = self.format.is_flattened();
+        let skipped = flattened || self.skips(Op::Truncate);
         if skipped {
+            let (why, repair) = match flattened {
+                true => {
+                    ("rows that are flattened have no form for a truncation", "empty the consumers' tables by hand")
+                }
+                false => ("`debezium.skipped_operations` leaves truncations out", "`skipped_operations: none`"),
+            };
             tracing::warn!(
                 source = self.source(),
                 %table,
-                "what consumers have of the table is void before its copy, and they aren't told: `debezium.skipped_operations` leaves \
-                 truncations out, so that rows deleted meanwhile stay with them; repair: `skipped_operations: none`"
+                "what consumers have of the table is void before its copy, and they aren't told: {why}, so that rows deleted meanwhile stay \
+                 with them; repair: {repair}"
             );
         }
         !skipped
     }
 
+    /// Whether the format leaves changes of this kind out.
     fn skips(&self, op: Op) -> bool {
         self.format.debezium().is_some_and(|codec| codec.skips(op))
+    }
+
+    fn skips_unchanged(&self) -> bool {
+        self.format.debezium().is_some_and(|codec| codec.config.skip_unchanged)
     }
 
     fn topic(&self, name: &TableName) -> String {

@@ -30,7 +30,7 @@ use rowcast_core::{
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-pub use encode::{Destination, Encoded, Encoder, Headers, Record, RecordHeader};
+pub use encode::{Destination, Encoded, Encoder, HeaderName, Headers, Record, RecordHeader};
 pub use stopped::Schemas;
 
 use crate::backfill::board::Board;

@@ -46,7 +46,13 @@ impl Encoder {
             json::dead_letter(&mut out.buf, it.text, &it.event, (it.topic, &error.message, bytes), key.as_deref());
             let value = Some(start..out.buf.len());
             let destination = it.dead_letters;
-            out.records.push(Record { destination, key: None, value, to_all_partitions: false, header: None });
+            out.records.push(Record {
+                destination,
+                key: None,
+                value,
+                to_all_partitions: false,
+                headers: Box::default(),
+            });
         }
         out.poison.get_or_insert((0, error.message)).0 += 1;
         Ok(())
@@ -62,9 +68,14 @@ impl Encoder {
         });
         let start = out.buf.len();
         let value = bytes(&record.value)?;
-        let written = match self.format.debezium() {
-            None => json::dead_letter_of(&mut out.buf, value, (topic, reason)),
-            Some(_) => debezium::parts_of(value).is_some_and(|(source, op)| {
+        let written = match (self.format.debezium(), table_of(encoded, record)) {
+            (_, Some(table)) if self.format.is_flattened() => {
+                let length = value.len() as u64;
+                json::dead_letter_of_row(&mut out.buf, &self.format.names, &table.name, (topic, reason), length);
+                true
+            }
+            (None, _) => json::dead_letter_of(&mut out.buf, value, (topic, reason)),
+            (Some(_), _) => debezium::parts_of(value).is_some_and(|(source, op)| {
                 json::dead_letter_with(&mut out.buf, op, source, (topic, reason), value.len() as u64);
                 true
             }),
@@ -73,10 +84,16 @@ impl Encoder {
             return None;
         }
         let value = Some(start..out.buf.len());
-        out.records.push(Record { destination: 0, key, value, to_all_partitions: false, header: None });
+        out.records.push(Record { destination: 0, key, value, to_all_partitions: false, headers: Box::default() });
         out.destinations.push(Arc::clone(&self.dead_letters));
         Some(out)
     }
+}
+
+/// The table that a record is of; none of messages and the like.
+fn table_of<'a>(encoded: &'a Encoded, record: &Record) -> Option<&'a Table> {
+    let destination = encoded.destinations.get(record.destination as usize)?;
+    destination.table.as_ref().map(|(table, _)| &**table)
 }
 
 /// What was met of it in a run.
@@ -126,9 +143,11 @@ impl Publisher {
         let reason = format!(
             "event {} has {size} bytes, and at most {limit} fit into topic {topic} (its `max.message.bytes`, or `message.max.bytes` \
              or `queue.buffering.max.kbytes` in `sink.properties`)",
-            match self.options.format.debezium() {
-                None => json::id_of(value).to_owned(),
-                Some(_) => debezium::place_of(value),
+            match (self.options.format.debezium(), table_of(encoded, record)) {
+                // its last text may be a row's
+                (_, Some(table)) if self.options.format.is_flattened() => format!("of {}", table.name),
+                (None, _) => json::id_of(value).to_owned(),
+                (Some(_), _) => debezium::place_of(value),
             }
         );
         if self.options.on_poison == OnPoison::Fail {

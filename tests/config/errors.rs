@@ -30,7 +30,7 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
         (
             "unknown key at the top",
             format!("{SHOP}zebra: 1\n"),
-            "x.yaml:12:1: unknown key `zebra`; allowed: name, source, sink, format, debezium, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir",
+            "x.yaml:12:1: unknown key `zebra`; allowed: name, source, sink, format, debezium, flatten, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir",
         ),
         (
             "key in the wrong section",
@@ -42,7 +42,7 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
             "dotted key",
             format!("{SHOP}memory.budget: 1MiB\n"),
             "x.yaml:12:1: unknown key `memory.budget`; write nested keys in lines of their own, indented; allowed: name, \
-             source, sink, format, debezium, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir",
+             source, sink, format, debezium, flatten, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir",
         ),
         (
             "key of the shared file",
@@ -395,9 +395,9 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
         (
             "merge key",
             format!("x: &x {{a: b}}\n{SHOP}<<: *x\n"),
-            "x.yaml:1:1: unknown key `x`; allowed: name, source, sink, format, debezium, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir\n\
+            "x.yaml:1:1: unknown key `x`; allowed: name, source, sink, format, debezium, flatten, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir\n\
              x.yaml:13:1: unknown key `<<`; YAML merge keys aren't supported, what sources share belongs in rowcast.yaml; \
-             allowed: name, source, sink, format, debezium, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir",
+             allowed: name, source, sink, format, debezium, flatten, delivery, memory, commit, backfill, on_gap, on_poison, on_table_failure, state_dir",
         ),
         (
             "options of a format that isn't chosen",
@@ -419,7 +419,7 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
              x.yaml:20:26: `debezium.heartbeat_interval_ms` is `soon`: expected milliseconds, a whole number from 0 (never) to 86400000\n\
              x.yaml:21:3: `debezium.heartbeat_action_query` isn't supported: nothing is written to the source: positions are committed without events, so that \
              neither a slot nor a checkpoint stays behind while the captured tables are idle; remove `debezium.heartbeat_action_query`\n\
-             x.yaml:22:3: unknown key `unavailable` in `debezium`; allowed: exact, topic_prefix, key_schemas_enable, value_schemas_enable, extended_headers_enabled, tombstones_on_delete, decimal_handling_mode, time_precision_mode, binary_handling_mode, bigint_unsigned_handling_mode, interval_handling_mode, hstore_handling_mode, money_fraction_digits, unavailable_value_placeholder, skipped_operations, schema_name_adjustment_mode, field_name_adjustment_mode, provide_transaction_metadata, topic_transaction, heartbeat_interval_ms, topic_heartbeat_prefix, topic_heartbeat_name, message_key_columns",
+             x.yaml:22:3: unknown key `unavailable` in `debezium`; allowed: exact, topic_prefix, key_schemas_enable, value_schemas_enable, value_replace_null_with_default, extended_headers_enabled, tombstones_on_delete, decimal_handling_mode, time_precision_mode, binary_handling_mode, bigint_unsigned_handling_mode, interval_handling_mode, hstore_handling_mode, money_fraction_digits, unavailable_value_placeholder, skipped_operations, schema_name_adjustment_mode, field_name_adjustment_mode, provide_transaction_metadata, topic_transaction, heartbeat_interval_ms, topic_heartbeat_prefix, topic_heartbeat_name, message_key_columns, column_include_list, column_exclude_list, column_truncate_to_chars, column_mask_with_chars, column_mask_hash, column_mask_hash_v2, column_propagate_source_type, datatype_propagate_source_type, skip_messages_without_change, topic_delimiter",
         ),
         (
             "a place to begin at that is another database's",
@@ -430,6 +430,34 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
             "a place to begin at with a part that isn't one",
             SHOP.replace("  user: cdc\n", "  user: cdc\n  start_at: 0/16B3748 xid -1 to 0/16B3900\n"),
             "x.yaml:7:13: `source.start_at` is `0/16B3748 xid -1 to 0/16B3900`: `-1` is not a number that can stand there",
+        ),
+        (
+            "options of columns",
+            format!(
+                "{SHOP}format: debezium\ndebezium:\n  column_include_list: 'a.b.c'\n  column_exclude_list: 'a(?=b)'\n  column_truncate_to_chars: {{ten: 'a.b.c'}}\n  \
+                 column_mask_hash: {{CRC.with.salt.hunter2: '('}}\n  topic_delimiter: ' '\n"
+            ),
+            "x.yaml:15:24: `debezium.column_exclude_list` is `a(?=b)`: `a(?=b)` is no regular expression that is understood: look-around, including look-ahead and look-behind, is not supported\n\
+             x.yaml:16:30: `debezium.column_truncate_to_chars`: `ten` is no number of characters; expected {10: expressions of columns}\n\
+             x.yaml:17:22: `debezium.column_mask_hash`: `CRC` is no algorithm that is known; allowed: MD5, SHA-1, SHA, SHA-224, SHA-256, SHA-384, SHA-512, SHA-512/256\n\
+             x.yaml:17:45: `debezium.column_mask_hash`: `(` is no regular expression that is understood: unclosed group\n\
+             x.yaml:18:20: `debezium.topic_delimiter` is ` `: expected letters, digits, . _ -, at most 10",
+        ),
+        (
+            "columns that are chosen twice",
+            format!(
+                "{SHOP}format: debezium\ndebezium:\n  column_include_list: 'a.b.c'\n  column_exclude_list: 'a.b.d'\n"
+            ),
+            "x.yaml:15:3: `column_include_list` and `column_exclude_list` exclude each other; remove one of them",
+        ),
+        (
+            "parts of events that there aren't",
+            format!(
+                "{SHOP}flatten:\n  delete_tombstone_handling_mode: none\n  add_fields: [op, lsn]\n  add_headers: [op, op]\n"
+            ),
+            "x.yaml:13:35: `flatten.delete_tombstone_handling_mode` is `none`: allowed: tombstone, drop, rewrite, rewrite-with-tombstone, delete-to-tombstone\n\
+             x.yaml:14:20: `flatten.add_fields` has `lsn`: allowed: op, id, absent, name, kind, db, schema, table, tx, seq, pos, ts_us, snapshot, query\n\
+             x.yaml:15:21: `flatten.add_headers` has `op`: `__op` is there twice; another name is written behind a colon, such as op:operation",
         ),
         (
             "a mode that the binlog connectors don't have",
@@ -470,7 +498,7 @@ fn each_mistake_gets_its_place_what_is_allowed_and_the_nearest_name() {
              read_timeout: 5\nsink:\n  type: kafak\n"
                 .to_owned(),
             "x.yaml:1:7: `name` is `Shop`: expected letters a-z, digits, _ and -, at most 50, a letter or digit first\n\
-             x.yaml:2:1: unknown key `suorce`; did you mean `source`? allowed: name, source, sink, format, debezium, delivery, memory, commit, \
+             x.yaml:2:1: unknown key `suorce`; did you mean `source`? allowed: name, source, sink, format, debezium, flatten, delivery, memory, commit, \
              backfill, on_gap, on_poison, on_table_failure, state_dir\n\
              x.yaml:5:9: `source.host` is `a b`: expected a host's name or address alone\n\
              x.yaml:6:9: `source.port` is `x`: expected a number from 1 to 65535\n\

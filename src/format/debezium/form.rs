@@ -7,6 +7,7 @@
 use rowcast_core::value::Geometry;
 use rowcast_core::{DateTime, Value};
 
+use super::mask::Mask;
 use super::nested::{write_array, write_range};
 use super::number;
 use super::string;
@@ -102,6 +103,8 @@ pub(super) enum Form {
     },
     /// Our own form as a text: of what the original leaves out.
     OwnText,
+    /// Another one, cut or hidden.
+    Masked(Box<Mask>),
 }
 
 /// What a value is in.
@@ -181,6 +184,7 @@ impl Form {
             (Form::Range, Value::Range(range)) => write_range(out, range),
             (Form::Array { of, nested }, Value::Array(array)) => write_array(out, of, array, *nested, place),
             (Form::OwnText, value) => own_text(out, value),
+            (Form::Masked(mask), value) => return mask.written(out, value, place),
             _ => return self.temporal(out, value, place),
         }
         true

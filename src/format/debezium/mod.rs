@@ -6,6 +6,7 @@
 //! schema   Connect's schemas as JSON     form     how a value is written; number, time: their texts
 //! names    names of topics and schemas   default  DEFAULTs, what stands for missing values
 //! ddl      the topic of statements       transactions  numbers of events; heartbeat
+//! mask     columns cut or hidden         flat     rows instead of envelopes
 //! ```
 //!
 //! What doesn't change from row to row is prepared per table version, the schemas too: a row costs its decoding and some copies; only some
@@ -18,8 +19,10 @@
 mod column;
 mod ddl;
 mod default;
+mod flat;
 mod form;
 mod heartbeat;
+mod mask;
 pub mod names;
 mod nested;
 mod number;
@@ -36,7 +39,8 @@ pub use transactions::Counts;
 use self::form::{Form, Place as ValuePlace};
 use self::schema::{Kind, Schema, fields, int64, text};
 use self::source::TableSource;
-use crate::config::{BinaryMode, DebeziumConfig, KeyColumns};
+use crate::config::{BinaryMode, Change, DebeziumConfig};
+use crate::format::Written;
 use crate::format::json::jackson_string as string;
 use crate::format::json::{RowEvent, int};
 use crate::pipeline::Record;
@@ -147,14 +151,19 @@ impl Codec {
     /// at both halves, the others at the change alone.
     pub fn leave_halves_out(&self, records: &mut Vec<Record>, first: usize) {
         let skipped = |op| self.server == Server::Postgres && self.skips(op);
-        if records.len() < first + 2 || !(skipped(Op::Delete) || skipped(Op::Insert)) {
+        if !(skipped(Op::Delete) || skipped(Op::Insert)) {
             return;
         }
-        let left_out = |record: &Record| match record.header.as_ref().map(|header| header.name) {
-            Some(NEW_KEY) => skipped(Op::Delete),
-            Some(OLD_KEY) => skipped(Op::Insert),
-            _ => false,
+        let left_out = |record: &Record| {
+            record.headers.iter().any(|header| match header.name.as_str() {
+                NEW_KEY => skipped(Op::Delete),
+                OLD_KEY => skipped(Op::Insert),
+                _ => false,
+            })
         };
+        if !records.get(first..).unwrap_or_default().iter().any(left_out) {
+            return;
+        }
         let change = records.split_off(first.min(records.len()));
         records.extend(change.into_iter().filter(|record| !left_out(record)));
     }
@@ -162,10 +171,16 @@ impl Codec {
     /// The columns of a table's key by their indexes, if they are configured to be others than its own; names that the table doesn't have
     /// are left out, as the original does.
     pub fn key_of(&self, table: &Table) -> Option<Vec<usize>> {
-        let matches = |entry: &&KeyColumns| entry.matches(table.name.qualifier(), &table.name.table);
-        if let Some(entry) = self.config.key_columns.iter().find(matches) {
-            let index = |name: &String| table.columns.iter().position(|column| column.name == *name);
-            return Some(entry.columns.iter().filter_map(index).collect());
+        let mut configured: Vec<usize> = Vec::new();
+        for patterns in &self.config.key_columns {
+            for (index, column) in table.columns.iter().enumerate() {
+                if !configured.contains(&index) && patterns.match_any(&full_name(table, &column.name)) {
+                    configured.push(index);
+                }
+            }
+        }
+        if !configured.is_empty() {
+            return Some(configured);
         }
         // without a primary key it is the first unique index, also one that allows NULLs, which tell no rows apart
         let facts = table.facts.as_deref()?;
@@ -209,6 +224,11 @@ impl Codec {
         close(out, self.config.value_schemas);
         value
     }
+}
+
+/// `schema.table.column`, or `database.table.column` where there are no schemas: what expressions are of.
+fn full_name(table: &Table, column: &str) -> String {
+    format!("{}.{}.{column}", table.name.qualifier(), table.name.table)
 }
 
 /// Ends an object, and the one that the schema stands in.
@@ -266,7 +286,7 @@ fn uuid() -> String {
 }
 
 /// One column of a table version.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct ColumnText {
     /// `"name":`
     name: Vec<u8>,
@@ -281,11 +301,56 @@ struct ColumnText {
     otherwise: Vec<u8>,
 }
 
+/// The columns of rows by the options of columns, and their schemas, which were those of keys.
+fn masked(
+    codec: &Codec,
+    table: &Table,
+    columns: &[Option<ColumnText>],
+    schemas: &mut [Option<(String, Schema)>],
+) -> Vec<Option<ColumnText>> {
+    let config = &codec.config.columns;
+    let mut masked = Vec::new();
+    for ((column, text), schema) in table.columns.iter().zip(columns).zip(schemas) {
+        let name = full_name(table, &column.name);
+        let (Some(text), Some((_, of))) = (text.as_ref().filter(|_| config.publishes(&name)), &mut *schema) else {
+            *schema = None;
+            masked.push(None);
+            continue;
+        };
+        let mut text = text.clone();
+        if let Some(change) = config.change_of(&name) {
+            match mask::Mask::of(column, &text.form, of, change, codec) {
+                Some(mask) => {
+                    for part in [&mut text.null, &mut text.missing, &mut text.unavailable, &mut text.otherwise] {
+                        *part = mask.changed(part);
+                    }
+                    text.form = Form::Masked(Box::new(mask));
+                }
+                None if !matches!(change, Change::Truncate(_)) => tracing::warn!(
+                    column = %name,
+                    "the column isn't text, so that `debezium.column_mask_...` doesn't hide it; repair: `column_exclude_list` leaves it out"
+                ),
+                None => {}
+            }
+        }
+        let by_type = || full_name(table, &mask::type_name(column, codec.server));
+        if config.typed.as_ref().is_some_and(|typed| typed.match_any(&name))
+            || config.typed_by_type.as_ref().is_some_and(|typed| typed.match_any(&by_type()))
+        {
+            mask::tell_type(column, of, codec.server);
+        }
+        masked.push(Some(text));
+    }
+    masked
+}
+
 /// The prepared parts of one table version.
 #[derive(Debug)]
 pub struct TableText {
     /// By the table's columns; none for those that aren't published.
     columns: Vec<Option<ColumnText>>,
+    /// The same of rows, if these have other columns than keys, or other values.
+    row_columns: Option<Vec<Option<ColumnText>>>,
     key_head: Vec<u8>,
     key_schemas: bool,
     /// To the opening of `before`.
@@ -293,6 +358,9 @@ pub struct TableText {
     value_schemas: bool,
     source: TableSource,
     adjust: bool,
+    exact: bool,
+    /// Rows are published instead of envelopes.
+    flat: Option<flat::Flat>,
     /// The columns of the key in order, if they are configured.
     pub key: Option<Vec<usize>>,
 }
@@ -302,7 +370,7 @@ impl TableText {
     pub fn new(codec: &Codec, table: &Table) -> Self {
         let config = &codec.config;
         let key = codec.key_of(table);
-        let topic = names::topic(&config.topic_prefix, &table.name);
+        let topic = names::topic(&config.topic_prefix, &config.delimiter, &table.name);
         let arena = Bump::new();
         let mut schemas = Vec::new();
         let mut columns = Vec::new();
@@ -319,7 +387,7 @@ impl TableText {
             let doc = comment.filter(|_| codec.server == Server::MariaDb).or(schema.doc);
             let schema = Schema { optional, default: default.clone(), doc, ..schema };
             let fallback = default::fallback(&form, &schema);
-            let replaced = default.clone().filter(|_| !config.exact);
+            let replaced = default.clone().filter(|_| config.replaces_nulls());
             let null = replaced.unwrap_or_else(|| b"null".to_vec());
             let required = if optional { null.clone() } else { default.unwrap_or(fallback) };
             let field = names::field(&column.name, config.field_names);
@@ -342,15 +410,19 @@ impl TableText {
         let key_columns = key.as_deref().unwrap_or(&table.key).iter();
         let key_fields = key_columns.filter_map(|index| schemas.get(*index).cloned().flatten()).collect();
         let key_schema = Schema { name: name("Key"), ..struct_of(key_fields) };
+        let row_columns = (!config.columns.is_empty()).then(|| masked(codec, table, &columns, &mut schemas));
         let row = Schema { name: name("Value"), ..struct_of(schemas.iter().flatten().cloned().collect()) };
         Self {
             columns,
+            row_columns,
             key_head: if config.key_schemas { envelope(&key_schema) } else { Vec::new() },
             key_schemas: config.key_schemas,
             value_head: Self::head(codec, &row, name("Envelope")),
             value_schemas: config.value_schemas,
             source: TableSource::new(codec.server, &table.name),
             adjust: !config.exact && codec.server != Server::Postgres,
+            exact: config.exact,
+            flat: config.flatten.as_ref().map(|flatten| flat::Flat::new(flatten, codec, &row)),
             key,
         }
     }
@@ -358,17 +430,20 @@ impl TableText {
     /// What is said of a table of which no version is known: its name.
     pub fn of_name(codec: &Codec, name: &TableName) -> Self {
         let config = &codec.config;
-        let topic = names::topic(&config.topic_prefix, name);
+        let topic = names::topic(&config.topic_prefix, &config.delimiter, name);
         let named = |part: &str| Some(names::adjusted(&format!("{topic}.{part}"), config.schema_names));
         let row = Schema { name: named("Value"), ..Schema::of(Kind::Struct(Vec::new())) };
         Self {
             columns: Vec::new(),
+            row_columns: None,
             key_head: Vec::new(),
             key_schemas: false,
             value_head: Self::head(codec, &row, named("Envelope")),
             value_schemas: config.value_schemas,
             source: TableSource::new(codec.server, name),
             adjust: false,
+            exact: config.exact,
+            flat: config.flatten.as_ref().map(|flatten| flat::Flat::new(flatten, codec, &row)),
             key: None,
         }
     }
@@ -393,7 +468,10 @@ impl TableText {
     }
 
     /// Writes an event's value.
-    pub fn event(&self, out: &mut Vec<u8>, transaction: &TransactionText, event: &RowEvent<'_>) {
+    pub fn event(&self, out: &mut Vec<u8>, transaction: &TransactionText, event: &RowEvent<'_>) -> Written {
+        if let Some(flat) = &self.flat {
+            return self.flat_event(flat, out, transaction, event);
+        }
         let place = ValuePlace { read: transaction.is_read(), adjust: self.adjust };
         out.extend_from_slice(&self.value_head);
         self.row(out, event.before, place, true);
@@ -406,6 +484,7 @@ impl TableText {
         if self.value_schemas {
             out.push(b'}');
         }
+        Written::Value
     }
 
     fn row(&self, out: &mut Vec<u8>, values: Option<&[Value<'_>]>, place: ValuePlace, before: bool) {
@@ -414,7 +493,7 @@ impl TableText {
             return;
         };
         let mut separator = b'{';
-        for (column, value) in self.columns.iter().zip(values) {
+        for (column, value) in self.row_columns.as_ref().unwrap_or(&self.columns).iter().zip(values) {
             let Some(column) = column else { continue };
             out.push(separator);
             separator = b',';
@@ -433,6 +512,20 @@ impl TableText {
             out.push(b'{');
         }
         out.push(b'}');
+    }
+
+    /// Whether an update changes nothing that is published.
+    pub fn is_unchanged(&self, out: &mut Vec<u8>, [before, after]: [Option<&[Value<'_>]>; 2]) -> bool {
+        let (Some(before), Some(after)) = (before, after) else { return false };
+        let (start, place) = (out.len(), ValuePlace { read: false, adjust: self.adjust });
+        // what the log lacks of the row before isn't known to be the same
+        let known = before.iter().all(|value| !value.is_absent()) || !self.exact;
+        self.row(out, Some(before), place, true);
+        let middle = out.len();
+        self.row(out, Some(after), place, false);
+        let same = known && out.get(start..middle) == out.get(middle..);
+        out.truncate(start);
+        same
     }
 
     /// Writes a key.

@@ -11,8 +11,8 @@ use crate::config::AdjustMode;
 const LONGEST_TOPIC: usize = 249;
 
 /// The topic of a table behind a prefix: `prefix.schema.table`, or `prefix.database.table` where there are no schemas.
-pub fn topic(prefix: &str, name: &TableName) -> String {
-    sanitised(&format!("{prefix}.{}.{}", name.qualifier(), name.table))
+pub fn topic(prefix: &str, delimiter: &str, name: &TableName) -> String {
+    sanitised(&format!("{prefix}{delimiter}{}{delimiter}{}", name.qualifier(), name.table))
 }
 
 /// A topic's name with `_` for what isn't allowed in one. What Java counts as two characters becomes two of them.
@@ -88,11 +88,11 @@ mod tests {
             schema: schema.map(Arc::from),
             table: Arc::from(table),
         };
-        assert_eq!(topic("p", &table(Some("public"), "orders")), "p.public.orders");
-        assert_eq!(topic("p", &table(None, "orders")), "p.shop.orders");
-        assert_eq!(topic("p", &table(Some("a b"), "日本語")), "p.a_b.___");
-        assert_eq!(topic("p", &table(Some("x"), "😀.y")), "p.x.__.y");
-        assert_eq!(topic("p", &table(Some("x"), &"t".repeat(300))).len(), LONGEST_TOPIC);
+        assert_eq!(topic("p", ".", &table(Some("public"), "orders")), "p.public.orders");
+        assert_eq!(topic("p", ".", &table(None, "orders")), "p.shop.orders");
+        assert_eq!(topic("p", ".", &table(Some("a b"), "日本語")), "p.a_b.___");
+        assert_eq!(topic("p", ".", &table(Some("x"), "😀.y")), "p.x.__.y");
+        assert_eq!(topic("p", ".", &table(Some("x"), &"t".repeat(300))).len(), LONGEST_TOPIC);
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub struct TransactionText {
     commit_ms: i64,
     /// `,"ts_ms":...,"ts_us":...,"ts_ns":...}`
     now: Vec<u8>,
-    now_ms: i64,
+    now_us: i64,
 }
 
 /// The parts of the block that are the table's.
@@ -100,7 +100,7 @@ impl TransactionText {
             alone: false,
             commit_ms: 0,
             now,
-            now_ms: micros.div_euclid(1_000),
+            now_us: micros,
         }
     }
 
@@ -118,12 +118,14 @@ impl TransactionText {
                 let xid = transaction.xid.map(i64::from);
                 // a message outside of a transaction is its own commit, whose mark is the byte before it, and has no time
                 let (before, micros) = match (&transaction.mark, xid) {
-                    (Mark::Lsn(mark), None) => (Some(Lsn(mark.0 + 1)), self.now_ms.saturating_mul(1_000)),
+                    (Mark::Lsn(mark), None) => {
+                        (Some(Lsn(mark.0 + 1)), self.now_us.div_euclid(1_000).saturating_mul(1_000))
+                    }
                     _ => (facts.before, transaction.commit_us),
                 };
                 int(&mut self.id, xid.unwrap_or_default());
                 self.id.push(b':');
-                self.postgres(codec, ("false", micros), before, xid, origin);
+                self.postgres(codec, (streamed(codec), micros), before, xid, origin);
             }
             Server::MySql | Server::MariaDb => {
                 let gtid = match &transaction.mark {
@@ -144,7 +146,7 @@ impl TransactionText {
                         uint(&mut self.id, facts.begins);
                     }
                 }
-                self.mysql("false", facts.server_id, gtid, file, facts.thread);
+                self.mysql(streamed(codec), facts.server_id, gtid, file, facts.thread);
             }
         }
     }
@@ -156,14 +158,14 @@ impl TransactionText {
             Server::Postgres => {
                 let lsn: Lsn = at.pos.parse().unwrap_or_default();
                 self.read = Some(Place { at: lsn.0, ..Place::default() });
-                self.postgres(codec, ("true", at.now_us), None, at.xid, (None, None));
+                self.postgres(codec, ("\"true\"", at.now_us), None, at.xid, (None, None));
             }
             Server::MySql | Server::MariaDb => {
                 let (file, byte) = at.log;
                 self.read = Some(Place { at: byte, ..Place::default() });
                 // a read has no finer time in the original either
                 self.commit_us = Some(at.now_us.div_euclid(1_000) * 1_000);
-                self.mysql("true", 0, None, file, None);
+                self.mysql("\"true\"", 0, None, file, None);
             }
         }
     }
@@ -188,9 +190,9 @@ impl TransactionText {
         let [first, second, third, fourth] = &mut self.parts;
         [&mut *first, &mut *second, &mut *third, &mut *fourth].into_iter().for_each(Vec::clear);
         int(first, micros.div_euclid(1_000));
-        first.extend_from_slice(b",\"snapshot\":\"");
+        first.extend_from_slice(b",\"snapshot\":");
         first.extend_from_slice(snapshot.as_bytes());
-        first.extend_from_slice(b"\",\"db\":");
+        first.extend_from_slice(b",\"db\":");
         string(first, &codec.db);
         first.extend_from_slice(b",\"sequence\":\"[");
         match before {
@@ -228,9 +230,9 @@ impl TransactionText {
     fn mysql(&mut self, snapshot: &str, server_id: u32, gtid: Option<&str>, file: &str, thread: Option<u32>) {
         let [first, second, third, _] = &mut self.parts;
         [&mut *first, &mut *second, &mut *third].into_iter().for_each(Vec::clear);
-        first.extend_from_slice(b",\"snapshot\":\"");
+        first.extend_from_slice(b",\"snapshot\":");
         first.extend_from_slice(snapshot.as_bytes());
-        first.extend_from_slice(b"\",\"db\":");
+        first.extend_from_slice(b",\"db\":");
         uint(second, u64::from(server_id));
         second.extend_from_slice(b",\"gtid\":");
         match gtid {
@@ -347,20 +349,36 @@ impl TransactionText {
     /// Writes what stands behind that, to the end of an event.
     pub(super) fn end(&self, out: &mut Vec<u8>, op: Op) {
         out.extend_from_slice(b",\"op\":\"");
-        out.extend_from_slice(match op {
-            Op::Insert => b"c",
-            Op::Update => b"u",
-            Op::Delete => b"d",
-            Op::Read => b"r",
-            Op::Truncate => b"t",
-        });
+        out.extend_from_slice(letter(op));
         out.push(b'"');
         out.extend_from_slice(&self.now);
     }
 
     /// The clock in milliseconds.
     pub(super) fn now_ms(&self) -> i64 {
-        self.now_ms
+        self.now_us.div_euclid(1_000)
+    }
+
+    /// The same in microseconds.
+    pub(super) fn now_us(&self) -> i64 {
+        self.now_us
+    }
+}
+
+/// What streamed events say of snapshots: the original leaves it at its default, which a converter may be told not to write.
+fn streamed(codec: &Codec) -> &'static str {
+    let config = &codec.config;
+    if config.exact || config.replaces_nulls() { "\"false\"" } else { "null" }
+}
+
+/// What an event says that it is.
+pub(super) fn letter(op: Op) -> &'static [u8] {
+    match op {
+        Op::Insert => b"c",
+        Op::Update => b"u",
+        Op::Delete => b"d",
+        Op::Read => b"r",
+        Op::Truncate => b"t",
     }
 }
 

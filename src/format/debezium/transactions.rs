@@ -107,7 +107,7 @@ impl Heads {
 impl Codec {
     /// The topic of these records.
     pub fn transaction_topic(&self) -> String {
-        format!("{}.{}", self.config.topic_prefix, self.config.transaction_topic)
+        [&*self.config.topic_prefix, &*self.config.transaction_topic].join(&self.config.delimiter)
     }
 
     /// Writes the key and the value of a begin at the place of its first event; gives back where the value begins.

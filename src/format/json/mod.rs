@@ -5,10 +5,12 @@
 //!
 //! The value is deterministic: the same change gives the same bytes whenever and by whomever it is encoded.
 
+mod flat;
 mod write;
 
 use rowcast_core::{Column, Op, Place, Table, TableName, Transaction, Value};
 
+pub use flat::FlatText;
 pub use write::string;
 pub(super) use write::{
     base64, clock, fraction, int, jackson_part, jackson_string, significant, uint, value, write_offset, write_uuid,
@@ -162,11 +164,10 @@ impl ReadText {
     }
 }
 
-/// Writes the event of a row that was read.
-pub fn read_event(out: &mut Vec<u8>, table: &TableText, read: &ReadText, seq: u64, row: &[Value<'_>]) {
+/// The event of a row that was read.
+pub fn read_row<'a>(seq: u64, row: &'a [Value<'a>]) -> RowEvent<'a> {
     let place = Place::default();
-    let it = RowEvent { op: Op::Read, seq, place, order: None, id_suffix: "", before: None, after: Some(row) };
-    event(out, table, &read.parts, &it);
+    RowEvent { op: Op::Read, seq, place, order: None, id_suffix: "", before: None, after: Some(row) }
 }
 
 /// Writes the event that voids all rows of a table before its copy begins again: a truncation by us, not by the source.
@@ -288,12 +289,29 @@ pub fn dead_letter_with(out: &mut Vec<u8>, op: &[u8], source: &[u8], (topic, rea
     out.push(b'}');
 }
 
+/// Writes what is told of a flattened event that its topic doesn't take, which says neither what it is nor where it stands: its table.
+pub fn dead_letter_of_row(
+    out: &mut Vec<u8>,
+    source: &SourceNames,
+    table: &TableName,
+    (topic, reason): (&str, &str),
+    bytes: u64,
+) {
+    dead_letter_head(out, b"", topic, reason, bytes);
+    out.extend_from_slice(&source_text(source, &table.db, table.schema.as_deref(), Some(&table.table)));
+    out.pop();
+    out.extend_from_slice(b"}}");
+}
+
 fn dead_letter_head(out: &mut Vec<u8>, op: &[u8], topic: &str, reason: &str, bytes: u64) {
     out.extend_from_slice(b"{\"dead_letter\":");
     string(out, reason);
-    out.extend_from_slice(b",\"op\":\"");
-    out.extend_from_slice(op);
-    out.extend_from_slice(b"\",\"topic\":");
+    if !op.is_empty() {
+        out.extend_from_slice(b",\"op\":\"");
+        out.extend_from_slice(op);
+        out.push(b'"');
+    }
+    out.extend_from_slice(b",\"topic\":");
     string(out, topic);
     out.extend_from_slice(b",\"bytes\":");
     uint(out, bytes);

@@ -11,6 +11,7 @@ use rowcast_core::{
 use super::writer::{KeyMissing, Writer};
 use super::{Destination, Encoded, Encoder, Progress, Record, Touched, undecodable};
 use crate::backfill::merge::{KeyHash, Touch};
+use crate::config::DeleteMode;
 use crate::error::RunError;
 use crate::format::debezium::Counts;
 use crate::format::json;
@@ -113,7 +114,13 @@ impl<'a> Work<'a> {
             let value = codec.statement(&mut self.out.buf, transaction, ddl, &change);
             let destination = self.batch.tables.len() as u32 + 3;
             let (key, value) = (Some(start..value), Some(value..self.out.buf.len()));
-            self.out.records.push(Record { destination, key, value, to_all_partitions: false, header: None });
+            self.out.records.push(Record {
+                destination,
+                key,
+                value,
+                to_all_partitions: false,
+                headers: Box::default(),
+            });
         }
     }
 
@@ -148,7 +155,7 @@ impl<'a> Work<'a> {
             key: Some(start..middle),
             value: Some(middle..end),
             to_all_partitions: false,
-            header: None,
+            headers: Box::default(),
         });
     }
 
@@ -184,7 +191,14 @@ impl<'a> Work<'a> {
                 }
             }
         }
-        let skipped = self.encoder.skips(change.op);
+        let unchanged = self.encoder.skips_unchanged()
+            && change.op == Op::Update
+            && text.debezium().is_some_and(|table| {
+                let row = |has: bool, row| if has { Some(row) } else { None };
+                let rows = [row(has_before, self.before.as_slice()), row(has_after, self.after.as_slice())];
+                table.is_unchanged(&mut self.out.buf, rows)
+            });
+        let skipped = unchanged || self.encoder.skips(change.op);
         if !skipped {
             self.tell_begin(change.place);
         }
@@ -199,7 +213,9 @@ impl<'a> Work<'a> {
             Some(codec) => codec.config.tombstones && !(codec.config.exact && key.is_empty()),
             None => !key.is_empty(),
         };
-        let tombstones = tombstones && self.encoder.tombstones;
+        let flat = text.flattened();
+        let tombstones =
+            tombstones && self.encoder.tombstones && flat.is_none_or(|mode| mode == DeleteMode::RewriteWithTombstone);
         let (transaction, seq, place) = (&self.transaction, change.seq, change.place);
         let out = &mut self.out;
         let mut writer = Writer {
@@ -212,6 +228,7 @@ impl<'a> Work<'a> {
             place,
             tombstones,
             debezium,
+            bare: debezium.is_some_and(|codec| !codec.config.exact),
             lenient: text.configured_key().is_some() && debezium.is_some_and(|codec| !codec.config.exact),
             counts: self.counts.as_mut().filter(|_| !skipped).map(|counts| (counts, &table.name)),
         };
@@ -260,7 +277,7 @@ impl<'a> Work<'a> {
             key: Some(start..value),
             value: Some(value..self.out.buf.len()),
             to_all_partitions: false,
-            header: None,
+            headers: Box::default(),
         });
     }
 
@@ -295,7 +312,8 @@ impl<'a> Work<'a> {
         if change.op == Op::Truncate {
             return self.out.touches.push(Touched { progress, destination: change.table, touch: None });
         }
-        let keys = if text.configured_key().is_some() {
+        // flattened, some changes have no records, or some without a value
+        let keys = if text.configured_key().is_some() || text.flattened().is_some() {
             self.own_keys(table, text, change)
         } else {
             let events = self.out.records.get(first..).unwrap_or(&[]).iter().filter(|record| record.value.is_some());

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use rowcast_core::{Op, Place, TableName, Value};
 
-use super::{Encoded, Record, RecordHeader};
+use super::{Encoded, HeaderName, Record, RecordHeader};
 use crate::format::debezium::{Codec, Counts, NEW_KEY, OLD_KEY};
-use crate::format::{RowEvent, TableText, TransactionText};
+use crate::format::{RowEvent, TableText, TransactionText, Written};
 
 /// A key column is in none of a change's images.
 pub(super) struct KeyMissing;
@@ -28,6 +28,8 @@ pub(super) struct Writer<'w> {
     /// Debezium's form, if that is the format: the two events of a changed key name each other's key in a header, and a truncation goes to
     /// one partition only.
     pub(super) debezium: Option<&'w Codec>,
+    /// Records without key and value are published, too, as the original does.
+    pub(super) bare: bool,
     /// What the log lacks of a key is written as in rows.
     pub(super) lenient: bool,
     /// Numbers events in their transaction, if that is asked for.
@@ -65,7 +67,7 @@ impl Writer<'_> {
                         self.event(Op::Insert, "/c", key, None, after);
                         if self.debezium.is_some() {
                             self.header(first..second, NEW_KEY, after, before);
-                            self.header(second..second + 1, OLD_KEY, before, after);
+                            self.header(second..self.out.records.len(), OLD_KEY, before, after);
                         }
                     }
                 }
@@ -121,11 +123,17 @@ impl Writer<'_> {
         let start = self.out.buf.len();
         let order = self.counts.as_mut().map(|(counts, table)| counts.next(table));
         let event = RowEvent { op, seq: self.seq, place: self.place, order, id_suffix, before, after };
-        self.text.event(&mut self.out.buf, self.transaction, &event);
-        let value = Some(start..self.out.buf.len());
+        let value = match self.text.event(&mut self.out.buf, self.transaction, &event) {
+            Written::Value => Some(start..self.out.buf.len()),
+            // without a key it says nothing, and a compacted topic refuses it
+            Written::Tombstone if key.is_none() && !self.bare => return,
+            Written::Tombstone => None,
+            Written::Nothing => return,
+        };
+        let headers = self.text.headers(&mut self.out.buf, self.transaction, &event);
         let to_all_partitions = op == Op::Truncate && self.debezium.is_none();
         let destination = self.destination;
-        self.out.records.push(Record { destination, key, value, to_all_partitions, header: None });
+        self.out.records.push(Record { destination, key, value, to_all_partitions, headers });
     }
 
     /// Gives these records a header with the key of a row.
@@ -141,9 +149,9 @@ impl Writer<'_> {
         if let Some(table) = self.text.debezium() {
             table.key_header(&mut self.out.buf, self.key.iter().filter_map(value));
         }
-        let header = RecordHeader { name, value: start..self.out.buf.len() };
+        let header = RecordHeader { name: HeaderName::Known(name), value: Some(start..self.out.buf.len()) };
         for record in self.out.records.get_mut(records).unwrap_or_default() {
-            record.header = Some(Box::new(header.clone()));
+            record.headers = std::iter::once(&header).chain(&record.headers).cloned().collect();
         }
     }
 
@@ -151,7 +159,8 @@ impl Writer<'_> {
     fn tombstone(&mut self, key: Key) {
         if self.tombstones {
             let destination = self.destination;
-            let record = Record { destination, key, value: None, to_all_partitions: false, header: None };
+            let headers = self.text.tombstone_headers(&mut self.out.buf);
+            let record = Record { destination, key, value: None, to_all_partitions: false, headers };
             self.out.records.push(record);
         }
     }

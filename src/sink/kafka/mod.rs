@@ -47,6 +47,7 @@ use super::{Changed, OpenSink, OpenedSink, Sink};
 use crate::checkpoint::{Checkpoint, kafka as checkpoints};
 use crate::error::RunError;
 use crate::fail;
+use crate::format::debezium::{NEW_KEY, OLD_KEY};
 use crate::format::json::ENVELOPE_VERSION;
 use crate::pipeline::{Destination, Encoded, Headers, Record};
 use crate::status::Probe;
@@ -242,15 +243,17 @@ impl KafkaSink {
         };
         let bytes = |range: &Option<Range<usize>>| range.clone().and_then(|range| encoded.buf.get(range));
         let (key, value) = (bytes(&record.key), bytes(&record.value));
-        let own = || {
-            let header = record.header.as_ref()?;
-            Some(Header { key: header.name, value: encoded.buf.get(header.value.clone()) })
-        };
-        let headers = || match (&destination.headers, own()) {
-            (Headers::Own, _) => self.headers.get(fingerprint_of(destination)).cloned(),
-            (Headers::Fixed(all), None) if all.is_empty() => None,
-            (Headers::Fixed(_), None) => self.fixed_headers.clone(),
-            (Headers::Fixed(all), Some(own)) => Some(fixed(Some(own), all)),
+        let own =
+            || record.headers.iter().map(|header| Header { key: header.name.as_str(), value: bytes(&header.value) });
+        let headers = || match (&destination.headers, record.headers.is_empty()) {
+            (Headers::Own, true) => self.headers.get(fingerprint_of(destination)).cloned(),
+            (Headers::Own, false) => {
+                let all = self.headers.get(fingerprint_of(destination)).cloned().unwrap_or_default();
+                Some(own().fold(all, OwnedHeaders::insert))
+            }
+            (Headers::Fixed(all), true) if all.is_empty() => None,
+            (Headers::Fixed(_), true) => self.fixed_headers.clone(),
+            (Headers::Fixed(all), false) => Some(fixed(own(), all)),
         };
         if !record.to_all_partitions {
             return self.send(&destination.topic, destination.partition, key, value, headers());
@@ -288,7 +291,7 @@ impl Sink for KafkaSink {
             }
             if let Headers::Fixed(all) = &destination.headers {
                 if self.fixed_headers.is_none() && !all.is_empty() {
-                    self.fixed_headers = Some(fixed(None, all));
+                    self.fixed_headers = Some(fixed(std::iter::empty(), all));
                 }
                 continue;
             }
@@ -413,13 +416,18 @@ fn fingerprint_of(destination: &Destination) -> &str {
     destination.table.as_ref().map_or("", |(_, fingerprint)| fingerprint.as_str())
 }
 
-/// A record's own header, then those that all have.
-fn fixed(own: Option<Header<'_, &[u8]>>, all: &[(String, String)]) -> OwnedHeaders {
-    let mut headers = OwnedHeaders::new_with_capacity(all.len() + 1);
-    if let Some(own) = own {
-        headers = headers.insert(own);
+/// The headers of a record of Debezium's form: those that name a changed key's other half, those that all have, and what is added of the event.
+fn fixed<'a>(own: impl Iterator<Item = Header<'a, &'a [u8]>>, all: &[(String, String)]) -> OwnedHeaders {
+    let mut headers = OwnedHeaders::new_with_capacity(all.len() + 2);
+    let mut behind = Vec::new();
+    for header in own {
+        match header.key {
+            NEW_KEY | OLD_KEY => headers = headers.insert(header),
+            _ => behind.push(header),
+        }
     }
-    all.iter().fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
+    headers = all.iter().fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
+    behind.into_iter().fold(headers, OwnedHeaders::insert)
 }
 
 impl Drop for KafkaSink {

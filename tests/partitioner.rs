@@ -11,7 +11,7 @@ use rowcast::config::{Environment, Request, SinkConfig, load};
 use rowcast::pipeline::{Destination, Encoded, Record};
 use rowcast::sink::{Changed, OpenSink};
 use rowcast::supervisor::kafka_settings;
-use support::kafka::{create_topic, delete_topics, read_committed};
+use support::kafka::{create_topic, delete_topics, wait_for_records};
 use support::{env, unique};
 
 const VECTORS: &str = include_str!("data/murmur2.tsv");
@@ -82,7 +82,7 @@ async fn keys_go_where_the_java_client_sends_them() {
         let name = unique("murmur");
         create_topic(&name, count, &[]).await;
         send(&name, &name, keys.iter().cloned().map(Some).collect()).await;
-        let records = read_committed(&name).await;
+        let records = wait_for_records(&name, keys.len()).await;
         assert_eq!(records.len(), keys.len());
         let sent: HashMap<&[u8], i32> =
             records.iter().map(|record| (record.key.as_deref().unwrap_or_default(), record.partition)).collect();
@@ -99,7 +99,7 @@ async fn records_without_a_key_go_to_any_partition() {
     let name = unique("nokey");
     create_topic(&name, 4, &[]).await;
     send(&name, &name, vec![None; 500]).await;
-    let records = read_committed(&name).await;
+    let records = wait_for_records(&name, 500).await;
     assert_eq!(records.len(), 500);
     assert!(records.iter().all(|record| record.key.is_none()));
     delete_topics(&[&name, &format!("rowcast.checkpoint.{name}")]).await;

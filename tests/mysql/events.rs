@@ -132,7 +132,7 @@ async fn a_compressed_transaction_of_several_packets_is_not_held_in_memory() {
     source.exec(&series(Kind::Mysql, "t", "random_bytes(1000)", ROWS)).await;
     source.exec("insert into t values (1000000, 'behind')").await;
     let topic = source.topic("t");
-    eventually(PATIENCE, "all rows", || async {
+    eventually(PATIENCE * 3, "all rows", || async {
         let end = kafka::committed_end(env().brokers(), &topic).await;
         // the ends of transactions count too
         if end as usize > ROWS + 1 { Ok(()) } else { Err(end) }
@@ -196,7 +196,7 @@ async fn rows_larger_than_a_packet_are_whole() {
         source.exec("insert into t values (100, 'behind')").await;
         let lines = eventually(PATIENCE, "the last row", || async {
             let text = std::fs::read_to_string(file.path()).unwrap();
-            if text.contains("YmVoaW5k") { Ok(text) } else { Err(text.len()) }
+            if text.contains("YmVoaW5k") && text.ends_with('\n') { Ok(text) } else { Err(text.len()) }
         })
         .await;
         let found: Vec<usize> = lines

@@ -182,7 +182,8 @@ async fn a_server_that_falls_silent_in_the_login_is_given_up_in_time() {
         let began = std::time::Instant::now();
         let mut daemon = at(fake.port, "  connect_timeout: 1s\n  read_timeout: 1s\n").await;
         let said = daemon.wait_for_log("waiting ", PATIENCE).await;
-        assert!(began.elapsed().as_secs() < 20, "{shown}: {:?}", began.elapsed());
+        // what it waited for is in the message; this is that it was over then
+        assert!(began.elapsed().as_secs() < 40, "{shown}: {:?}", began.elapsed());
         assert!(said.contains("within 1s") || said.contains("sent nothing for 1s"), "{shown}: {said}");
         stops(&mut daemon).await;
     }

@@ -5,13 +5,16 @@
 mod support;
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use rowcast::checkpoint::Checkpoint;
 use rowcast::config::{Environment, Request, SinkConfig, load};
+use rowcast::error::RunErrorClass;
 use rowcast::pipeline::{Destination, Encoded, Record};
 use rowcast::sink::{Changed, OpenSink};
 use rowcast::supervisor::kafka_settings;
 use support::kafka::{create_topic, delete_topics, wait_for_records};
+use support::source::PATIENCE;
 use support::{env, unique};
 
 const VECTORS: &str = include_str!("data/murmur2.tsv");
@@ -65,8 +68,22 @@ async fn send(name: &str, topic: &str, keys: Vec<Option<Vec<u8>>>) {
     let encoded = encoded(topic, &keys);
     let name = name.to_owned();
     tokio::task::spawn_blocking(move || {
-        let mut sink = settings.open(false).unwrap().sink;
-        sink.prepare(&encoded, 0..encoded.records.len()).unwrap();
+        // a broker that is busy makes topics slowly: a source, too, tries again then
+        let deadline = Instant::now() + PATIENCE;
+        let mut sink = loop {
+            let opened = settings.open(false).and_then(|opened| {
+                let mut sink = opened.sink;
+                sink.prepare(&encoded, 0..encoded.records.len())?;
+                Ok(sink)
+            });
+            match opened {
+                Ok(sink) => break sink,
+                Err(error) => {
+                    let passes = matches!(error.class, RunErrorClass::Transient) && Instant::now() < deadline;
+                    assert!(passes, "{error:?}");
+                }
+            }
+        };
         sink.stage(&encoded, 0..encoded.records.len()).unwrap();
         sink.commit(&Checkpoint::claim(&name, "test"), Changed { tables: false, schemas: false }).unwrap();
     })

@@ -354,7 +354,7 @@ async fn torn_by_a_kill(kind: Kind) -> bool {
     let address = Address::of(&source);
     let writing = tokio::spawn(async move {
         let mut session = address.connect().await.unwrap();
-        let rows: Vec<String> = (2..40).map(|id| format!("({id},repeat('torn',2500000))")).collect();
+        let rows: Vec<String> = (2..24).map(|id| format!("({id},repeat('torn',2500000))")).collect();
         session.run(&format!("insert into t values {}", rows.join(","))).await
     });
     block_in_place(|| {

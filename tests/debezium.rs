@@ -513,7 +513,7 @@ async fn an_event_that_is_too_large_becomes_a_dead_letter() {
             source.exec(&format!("insert into notes values ({values})")).await;
         }
         assert_eq!(source.wait_for_events("notes", 2).await.len(), 2);
-        let letters = kafka::read_committed(&format!("rowcast.dead_letter.{}", source.name())).await;
+        let letters = kafka::wait_for_records(&format!("rowcast.dead_letter.{}", source.name()), 1).await;
         assert_eq!(letters.len(), 1);
         let (key, letter) = (letters[0].key_str(), letters[0].json());
         assert!(key.contains("\"payload\":{\"id\":2}"), "{key}");

@@ -20,7 +20,7 @@ use support::source::{Kind, PATIENCE, Source, wait_until_streaming};
 use support::{Servers, eventually, kafka, mysql};
 
 /// Copies and forgotten logs take longer than a change.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(180);
 
 /// What a reader of the topic has: everything behind the last truncation.
 fn held(events: &[Json]) -> BTreeMap<i64, i64> {
@@ -74,6 +74,14 @@ async fn stopped(source: &Source) -> Daemon {
     daemon
 }
 
+/// The slot of a source that was stopped, once nobody streams from it.
+async fn free_slot(source: &Source) -> String {
+    let Source::Postgres(db) = source else { unreachable!() };
+    let slot = format!("rowcast_{}", source.name());
+    db.slot_is_free(&slot).await;
+    slot
+}
+
 /// Behind the gap: refused first; then, if that is asked for, copied again.
 async fn closes(source: &Source, mut daemon: Daemon, reason: &str) {
     let mark = daemon.mark();
@@ -108,7 +116,7 @@ async fn closes(source: &Source, mut daemon: Daemon, reason: &str) {
 async fn a_dropped_slot_is_a_gap_that_can_be_closed() {
     let source = Source::create(Kind::Postgres, "gap").await;
     let daemon = stopped(&source).await;
-    let slot = format!("rowcast_{}", source.name());
+    let slot = free_slot(&source).await;
     source.exec(&format!("select pg_drop_replication_slot('{slot}')")).await;
     closes(&source, daemon, "does not exist").await;
 }
@@ -117,7 +125,7 @@ async fn a_dropped_slot_is_a_gap_that_can_be_closed() {
 async fn a_slot_ahead_of_the_checkpoint_is_a_gap_that_can_be_closed() {
     let source = Source::create(Kind::Postgres, "gap").await;
     let daemon = stopped(&source).await;
-    let slot = format!("rowcast_{}", source.name());
+    let slot = free_slot(&source).await;
     source.exec(&format!("select pg_replication_slot_advance('{slot}', pg_current_wal_lsn())")).await;
     closes(&source, daemon, "ahead of the checkpoint").await;
 }

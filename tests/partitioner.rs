@@ -5,13 +5,16 @@
 mod support;
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use rowcast::checkpoint::Checkpoint;
 use rowcast::config::{Environment, Request, SinkConfig, load};
+use rowcast::error::RunErrorClass;
 use rowcast::pipeline::{Destination, Encoded, Record};
 use rowcast::sink::{Changed, OpenSink};
 use rowcast::supervisor::kafka_settings;
-use support::kafka::{create_topic, delete_topics, read_committed};
+use support::kafka::{create_topic, delete_topics, wait_for_records};
+use support::source::PATIENCE;
 use support::{env, unique};
 
 const VECTORS: &str = include_str!("data/murmur2.tsv");
@@ -65,8 +68,22 @@ async fn send(name: &str, topic: &str, keys: Vec<Option<Vec<u8>>>) {
     let encoded = encoded(topic, &keys);
     let name = name.to_owned();
     tokio::task::spawn_blocking(move || {
-        let mut sink = settings.open(false).unwrap().sink;
-        sink.prepare(&encoded, 0..encoded.records.len()).unwrap();
+        // a broker that is busy makes topics slowly: a source, too, tries again then
+        let deadline = Instant::now() + PATIENCE;
+        let mut sink = loop {
+            let opened = settings.open(false).and_then(|opened| {
+                let mut sink = opened.sink;
+                sink.prepare(&encoded, 0..encoded.records.len())?;
+                Ok(sink)
+            });
+            match opened {
+                Ok(sink) => break sink,
+                Err(error) => {
+                    let passes = matches!(error.class, RunErrorClass::Transient) && Instant::now() < deadline;
+                    assert!(passes, "{error:?}");
+                }
+            }
+        };
         sink.stage(&encoded, 0..encoded.records.len()).unwrap();
         sink.commit(&Checkpoint::claim(&name, "test"), Changed { tables: false, schemas: false }).unwrap();
     })
@@ -82,7 +99,7 @@ async fn keys_go_where_the_java_client_sends_them() {
         let name = unique("murmur");
         create_topic(&name, count, &[]).await;
         send(&name, &name, keys.iter().cloned().map(Some).collect()).await;
-        let records = read_committed(&name).await;
+        let records = wait_for_records(&name, keys.len()).await;
         assert_eq!(records.len(), keys.len());
         let sent: HashMap<&[u8], i32> =
             records.iter().map(|record| (record.key.as_deref().unwrap_or_default(), record.partition)).collect();
@@ -99,7 +116,7 @@ async fn records_without_a_key_go_to_any_partition() {
     let name = unique("nokey");
     create_topic(&name, 4, &[]).await;
     send(&name, &name, vec![None; 500]).await;
-    let records = read_committed(&name).await;
+    let records = wait_for_records(&name, 500).await;
     assert_eq!(records.len(), 500);
     assert!(records.iter().all(|record| record.key.is_none()));
     delete_topics(&[&name, &format!("rowcast.checkpoint.{name}")]).await;

@@ -14,7 +14,7 @@ mod support;
 use serde_json::Value as Json;
 use support::daemon::Daemon;
 use support::eventually;
-use support::kafka::{self, Record, read_committed};
+use support::kafka::{self, Record};
 use support::source::{Kind, PATIENCE, Source, wait_until_streaming};
 
 /// What the topic of `notes` takes.
@@ -94,8 +94,9 @@ async fn an_event_that_is_too_large_becomes_a_dead_letter_in_its_place() {
         // PostgreSQL's update doesn't have the long value, the others' has it in its row before
         let update: &[(&str, u64)] = if kind == Kind::Postgres { &[("u", 2)] } else { &[] };
         wait_for(&source, &[&[("c", 1)], update, &[("c", 3)]].concat()).await;
-        let letters = read_committed(&format!("rowcast.dead_letter.{}", source.name())).await;
-        assert_eq!(letters.len(), if kind == Kind::Postgres { 1 } else { 2 });
+        let count = if kind == Kind::Postgres { 1 } else { 2 };
+        let letters = kafka::wait_for_records(&format!("rowcast.dead_letter.{}", source.name()), count).await;
+        assert_eq!(letters.len(), count);
         let (letter, json) = (&letters[0], letters[0].json());
         assert_eq!(letter.key_str(), "{\"id\":2}");
         assert_eq!((&json["op"], &json["topic"]), (&Json::from("c"), &Json::from(source.topic("notes"))));
@@ -103,7 +104,7 @@ async fn an_event_that_is_too_large_becomes_a_dead_letter_in_its_place() {
         assert!(json["bytes"].as_u64().unwrap() > 3 * LIMIT as u64);
         assert!(json["id"].as_str().unwrap().starts_with(source.name()), "{json}");
         assert!(json["dead_letter"].as_str().unwrap().contains("max.message.bytes"), "{json}");
-        assert!(daemon.logs().contains("sent to the dead letters"), "{}", daemon.logs());
+        daemon.wait_for_log("sent to the dead letters", PATIENCE).await;
         assert!(!daemon.logs().contains("xxxx"), "no row value in the log");
         assert_eq!(daemon.shutdown(PATIENCE).await, 0);
     }
@@ -157,7 +158,7 @@ async fn a_row_that_cannot_be_decoded_follows_the_policy_too() {
         wait_for(&source, &[("c", 1), ("c", 3)]).await;
         daemon.wait_for_log("poison was", PATIENCE).await;
         let letters = match policy {
-            "dead_letter" => read_committed(&format!("rowcast.dead_letter.{}", source.name())).await,
+            "dead_letter" => kafka::wait_for_records(&format!("rowcast.dead_letter.{}", source.name()), 1).await,
             _ => Vec::new(),
         };
         let told: Vec<Json> = letters.iter().map(Record::json).collect();

@@ -12,7 +12,7 @@ mod support;
 
 use serde_json::{Value as Json, json};
 use support::daemon::Daemon;
-use support::kafka::{create_topic, read_committed};
+use support::kafka::{create_topic, read_committed, wait_for_records};
 use support::source::{Kind, PATIENCE, Source, fold, wait_until_streaming};
 use support::{eventually, eventually_within};
 
@@ -167,7 +167,8 @@ async fn columns_added_while_streaming_appear_with_the_schema_that_describes_the
         let records = source.records("grows").await;
         let rows: Vec<Json> = records.iter().map(|record| record.json()["after"].clone()).collect();
         assert_eq!(rows, [json!({"id": 1}), json!({"id": 2, "note": "new"}), json!({"id": 3})], "{kind:?}");
-        let schemas = read_committed(&format!("rowcast.schema.{}", source.name())).await;
+        // two versions, and the mark of a source that has begun
+        let schemas = wait_for_records(&format!("rowcast.schema.{}", source.name()), 3).await;
         for (index, columns) in [(0, 1), (1, 2), (2, 1)] {
             let fingerprint = records[index].header("rowcast.schema").unwrap();
             let schema = schemas.iter().find(|record| record.key_str() == fingerprint).unwrap().json();
@@ -184,7 +185,7 @@ async fn a_message_in_the_log_is_published() {
     source.exec("select pg_logical_emit_message(false, 'app', 'out')").await;
     source.exec("insert into t values (2)").await;
     source.wait_for_events("t", 2).await;
-    let messages = read_committed(&format!("rowcast.message.{}", source.name())).await;
+    let messages = wait_for_records(&format!("rowcast.message.{}", source.name()), 2).await;
     let texts: Vec<Json> = messages.iter().map(|record| record.json()["message"].clone()).collect();
     assert_eq!(texts, [json!({"prefix": "app", "text": "in"}), json!({"prefix": "app", "text": "out"})]);
     assert_eq!(messages[0].json()["source"]["seq"], 2);

@@ -17,7 +17,7 @@ use support::kafka::{create_topic, delete_topics, read_committed};
 use support::source::{Kind, Source, wait_until_streaming};
 use support::{env, eventually, unique};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// `rowcast tail` of a source whose file is `source.yaml`.
 fn tail(yaml: &str, name: &str, args: &[&str]) -> Builder {
@@ -220,7 +220,12 @@ async fn aborted_and_open_transactions_are_not_shown() {
     })
     .await
     .unwrap();
-    assert_eq!(ids(&all(&kafka, &name, &[]).await), [1, 3]);
+    // a commit is answered before it is seen
+    eventually(LIMIT, "what is decided", || async {
+        let shown = ids(&all(&kafka, &name, &[]).await);
+        if shown == [1, 3] { Ok(()) } else { Err(shown) }
+    })
+    .await;
     let mut following = tail(&kafka, &name, &["--from", "beginning"]).spawn();
     following.wait_for_log("\"id\":3", LIMIT).await;
     let (first, second) = tokio::task::spawn_blocking({
@@ -243,7 +248,11 @@ async fn aborted_and_open_transactions_are_not_shown() {
     .await
     .unwrap();
     following.wait_for_log("\"id\":5", LIMIT).await;
-    let shown: Vec<Json> = following.stdout().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let shown = eventually(LIMIT, "whole lines", || async {
+        let text = following.stdout();
+        text.lines().map(serde_json::from_str).collect::<Result<Vec<Json>, _>>()
+    })
+    .await;
     assert_eq!(ids(&shown), [1, 3, 4, 5]);
     delete_topics(&[&topic]).await;
 }
@@ -292,8 +301,8 @@ async fn a_reader_that_goes_away_ends_it_quietly() {
 #[tokio::test]
 async fn what_can_not_be_read_is_told_in_one_line() {
     let kafka = format!("  type: kafka\n  brokers: {}\n", env().brokers());
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let nobody = format!("  type: kafka\n  brokers: 127.0.0.1:{closed}\n");
+    let closed = support::ClosedPort::take();
+    let nobody = format!("  type: kafka\n  brokers: 127.0.0.1:{}\n", closed.port());
     for (sink, name, code, parts) in [
         (kafka.as_str(), "shpo", 2, &["no source is called `shpo` in source.yaml; repair: one of shop"][..]),
         (

@@ -310,8 +310,8 @@ async fn a_deleted_checkpoint_topic_is_named_and_nothing_starts_anew() {
     wait_until_streaming(&mut daemon).await;
     source.exec("insert into orders values (1)").await;
     sees(&source, &[1]).await;
-    delete_topics(&[&checkpoint]).await;
     let mark = daemon.mark();
+    delete_topics(&[&checkpoint]).await;
     source.exec("insert into orders values (2)").await;
     daemon.wait_for_log_since(mark, &format!("(missing: {checkpoint})"), LIMIT).await;
     assert_eq!(ids(&source).await, BTreeSet::from([1]));

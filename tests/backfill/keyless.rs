@@ -99,11 +99,14 @@ async fn keyless(kind: Kind, kills: usize) {
     let stop = Arc::new(AtomicBool::new(false));
     let writer = write(&source, Arc::clone(&stop)).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let mut daemon = source.to_kafka_with("").spawn();
+    // the copy takes three seconds: kills come in the midst of it
+    let mut daemon = source.to_kafka_with("backfill: { rows_per_second: 20000 }\n").spawn();
+    let mut mark = (0, 0);
     for _ in 0..kills {
-        daemon.wait_for_log("copying the table", PATIENCE).await;
+        daemon.wait_for_log_since(mark, "copying the table", PATIENCE).await;
         tokio::time::sleep(Duration::from_millis(250)).await;
         daemon.kill9();
+        mark = daemon.mark();
         daemon.start();
     }
     copied(&mut daemon, (0, 0), &source, "bag").await;
@@ -141,7 +144,8 @@ async fn the_copy_of_a_table_without_a_key_begins_anew_after_a_kill() {
 async fn interrupted(kind: Kind, cancelled: bool) {
     let source = Source::create(kind, "interrupted").await;
     create(&source, 300_000).await;
-    let mut daemon = source.to_kafka_with("").spawn();
+    // the copy takes ten seconds: it is to be interrupted
+    let mut daemon = source.to_kafka_with("backfill: { rows_per_second: 30000 }\n").spawn();
     daemon.wait_for_log("copying the table", PATIENCE).await;
     let stop = Arc::new(AtomicBool::new(false));
     let writer = write(&source, Arc::clone(&stop)).await;

@@ -1,6 +1,7 @@
 //! What is copied, by configuration.
 
 use super::racing::{copied, until_same};
+use super::support::kafka;
 use super::support::source::{Kind, PATIENCE, Source, wait_until_streaming};
 use super::traffic::{COLUMNS, fill};
 
@@ -38,8 +39,8 @@ async fn a_list_copies_these_tables_in_this_order_with_their_conditions() {
     copied(&mut daemon, (0, 0), &source, "a").await;
     let log = daemon.stderr();
     assert!(log.find("table=\"public.c\"").unwrap() < log.find("table=\"public.a\"").unwrap(), "{log}");
-    assert_eq!(source.events("a").await.len(), 10);
-    assert_eq!(source.events("c").await.len(), 1_000);
+    assert_eq!(source.wait_for_events("a", 10).await.len(), 10);
+    assert_eq!(source.wait_for_events("c", 1_000).await.len(), 1_000);
     assert!(source.events("b").await.is_empty());
     source.exec("insert into b values (5000, 1, 'x', 'y')").await;
     source.wait_for_events("b", 1).await;
@@ -106,7 +107,7 @@ async fn keys_of_every_kind_are_copied_once_each() {
         let mut daemon = source.to_kafka_with("backfill: { chunk_rows: 37 }\n").spawn();
         for (table, ..) in keys {
             copied(&mut daemon, (0, 0), &source, table).await;
-            let records = source.records(table).await;
+            let records = kafka::wait_for_records(&source.topic(table), 1_000).await;
             let mut seen: Vec<i64> =
                 records.iter().map(|record| record.json()["after"]["v"].as_i64().unwrap()).collect();
             seen.sort_unstable();

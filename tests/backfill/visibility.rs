@@ -10,7 +10,8 @@ use super::support::source::{PATIENCE, Source, wait_until_streaming};
 use super::support::{Servers, eventually, postgres};
 use super::traffic::{COLUMNS, fill};
 
-const SLOWLY: &str = "backfill: { rows_per_second: 4000, chunk_rows: 500, parallelism: 1 }\n";
+/// Ten seconds for the 20,000 rows, of which the last must not be read before this test has done something to it.
+const SLOWLY: &str = "backfill: { rows_per_second: 2000, chunk_rows: 500, parallelism: 1 }\n";
 
 /// Commits wait for a standby that doesn't exist: they are in the log, and nobody sees them.
 async fn hold_commits(db: &postgres::Db, hold: bool) {
@@ -23,6 +24,28 @@ async fn hold_commits(db: &postgres::Db, hold: bool) {
         if (now == "nobody") == hold { Ok(()) } else { Err(now) }
     })
     .await;
+    // sessions wait once the checkpointer knows of it, too
+    while hold && !waits(db).await {}
+}
+
+/// Whether a commit waits; it is let go then.
+async fn waits(db: &postgres::Db) -> bool {
+    let probe = db.connect().await;
+    let pid = postgres::query(&probe, "select pg_backend_pid()").await[0][0].clone().unwrap();
+    // a schema that isn't published
+    let sql = "create schema if not exists probe; create table if not exists probe.t (id int); insert into probe.t values (1)";
+    let commit = tokio::spawn(async move { probe.batch_execute(sql).await });
+    let sql = format!("select count(*) from pg_stat_activity where pid = {pid} and wait_event = 'SyncRep'");
+    let held = eventually(PATIENCE, "a commit to wait or be through", || async {
+        let waits = db.value(&sql).await == "1";
+        if waits || commit.is_finished() { Ok(waits) } else { Err("neither") }
+    })
+    .await;
+    if held {
+        db.exec(&format!("select pg_cancel_backend({pid})")).await;
+    }
+    commit.await.unwrap().unwrap();
+    held
 }
 
 fn database(source: &Source) -> &postgres::Db {
@@ -123,10 +146,10 @@ async fn a_commit_that_is_visible_before_it_is_streamed_comes_before_the_row() {
     let mut daemon = source.to_kafka_with(SLOWLY).spawn();
     daemon.wait_for_log("copying the table", PATIENCE).await;
     // the server's sender stands still: the change is visible to every read, and not streamed
-    let sender: i32 = db.value("select pid from pg_stat_replication").await.parse().unwrap();
+    let sender: i32 = db.walsender(&format!("rowcast_{}", source.name())).await.parse().unwrap();
     kill(Pid::from_raw(sender), Signal::SIGSTOP).unwrap();
     source.exec("update accounts set v = 7, note = 'late' where id = 20000").await;
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
     let published = source.events("accounts").await;
     assert!(published.iter().all(|event| event["after"]["v"] == 0), "a row overtook its change");
     kill(Pid::from_raw(sender), Signal::SIGCONT).unwrap();

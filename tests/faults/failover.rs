@@ -2,8 +2,6 @@
 //! GTIDs. What it has is streamed on; that it lacks what was published is recognised. The daemon finds it through a proxy, as it
 //! would by a virtual address.
 
-use std::time::Duration;
-
 use serde_json::Value as Json;
 use tokio::task::{JoinSet, block_in_place};
 
@@ -203,7 +201,7 @@ async fn lacks(kind: Kind, settings: &[(&str, &str)], words: &[&str]) {
     for word in words {
         assert!(said.contains(word), "{}: no `{word}` in: {said}", kind.name());
     }
-    assert_eq!(pair.daemon.wait(Duration::from_secs(20)).await, 1);
+    assert_eq!(pair.daemon.wait(PATIENCE).await, 1);
     assert_eq!(pair.source.events("counters").await.len() as u64, published, "nothing more is published");
 }
 
@@ -244,5 +242,5 @@ async fn a_promoted_postgres_standby_without_the_slot_is_a_gap() {
     pair.switch();
     let said = pair.daemon.wait_for_log_since(mark, "ERROR", PATIENCE).await;
     assert!(said.contains("gap: replication slot") && said.contains("does not exist"), "{said}");
-    assert_eq!(pair.daemon.wait(Duration::from_secs(20)).await, 1);
+    assert_eq!(pair.daemon.wait(PATIENCE).await, 1);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::support::daemon::Daemon;
 use crate::support::golden::same_from_a_copy;
-use crate::support::kafka::read_committed;
+use crate::support::kafka::wait_for_records;
 use crate::support::source::{Kind, Source, wait_until_streaming};
 
 /// Sequences in a row.
@@ -151,8 +151,9 @@ async fn every_sequence(kind: Kind) {
     });
     assert_eq!(text, None, "text of bytes that mean nothing");
     assert_eq!(events.len(), 1 + empty);
-    let letters = read_committed(&format!("rowcast.dead_letter.{}", source.name())).await;
-    assert_eq!(letters.len(), holes.len() - empty);
+    let rest = holes.len() - empty;
+    let letters = wait_for_records(&format!("rowcast.dead_letter.{}", source.name()), rest).await;
+    assert_eq!(letters.len(), rest);
     assert!(empty < 300, "{empty}");
     assert!(holes.len() > 15_000, "{}", holes.len());
 }

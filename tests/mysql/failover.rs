@@ -1,8 +1,6 @@
 //! Another server goes on where the first one stopped: by role, by GTIDs, or as a gap. Two servers each, with replication between
 //! them, and a source that knows both.
 
-use std::time::Duration;
-
 use serde_json::Value as Json;
 use tokio::task::{JoinSet, block_in_place};
 
@@ -100,7 +98,7 @@ impl Pair {
         for part in parts {
             assert!(said.contains(part), "{:?}: no `{part}` in: {said}", self.kind);
         }
-        assert_eq!(self.daemon.wait(Duration::from_secs(20)).await, 1);
+        assert_eq!(self.daemon.wait(PATIENCE).await, 1);
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::task::block_in_place;
 use crate::review;
 use crate::support::Servers;
 use crate::support::golden::{Family, after, check_schema, columns, same_from_a_copy};
-use crate::support::kafka::Record;
+use crate::support::kafka::{Record, wait_for_records};
 use crate::support::source::{Kind, Source, wait_until_streaming};
 
 const BOTH: [&str; 6] = ["numbers", "times", "texts", "labels", "geometries", "columns"];
@@ -203,7 +203,7 @@ async fn what_can_not_be_decoded_stops_the_source_or_becomes_a_dead_letter() {
         source.exec("insert into notes values (5, 'é', '[]')").await;
         let events = source.wait_for_events("notes", 2).await;
         assert_eq!((&events[0]["after"]["t"], &events[1]["after"]["t"]), (&json!("ž"), &json!("é")));
-        let letters = crate::support::kafka::read_committed(&format!("rowcast.dead_letter.{}", source.name())).await;
+        let letters = wait_for_records(&format!("rowcast.dead_letter.{}", source.name()), lost).await;
         let reasons: Vec<String> =
             letters.iter().map(|letter| letter.json()["dead_letter"].as_str().unwrap().to_owned()).collect();
         assert_eq!(reasons.len(), lost, "{reasons:#?}");
@@ -220,7 +220,7 @@ async fn what_can_not_be_decoded_stops_the_source_or_becomes_a_dead_letter() {
         // a copy meets the same
         crate::support::golden::copy(&source, &daemon, "notes").await;
         source.wait_for_events("notes", 4).await;
-        let letters = crate::support::kafka::read_committed(&format!("rowcast.dead_letter.{}", source.name())).await;
+        let letters = wait_for_records(&format!("rowcast.dead_letter.{}", source.name()), 2 * lost).await;
         assert_eq!(letters.len(), 2 * lost);
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value as Json, json};
 use crate::support::Servers;
 use crate::support::daemon::Daemon;
 use crate::support::golden::{check_schema, copy};
-use crate::support::kafka::Record;
+use crate::support::kafka::{Record, wait_for_records};
 use crate::support::source::{Kind, PATIENCE, Source, wait_until_streaming};
 
 const BOTH: [Kind; 2] = [Kind::Mysql, Kind::Mariadb];
@@ -270,7 +270,7 @@ async fn a_partial_update_of_a_document_that_was_not_logged_is_poison() {
     let events = source.wait_for_events("t", 3).await;
     assert_eq!((&events[1]["after"], &events[1]["absent"]), (&json!({"id": 1, "n": 2}), &json!(["j"])));
     assert_eq!(events[2]["after"], json!({"id": 1, "n": 3, "j": {}}));
-    let letters = crate::support::kafka::read_committed(&format!("rowcast.dead_letter.{}", source.name())).await;
+    let letters = wait_for_records(&format!("rowcast.dead_letter.{}", source.name()), 1).await;
     assert_eq!(letters.len(), 1);
     let letter = letters[0].json();
     let reason = letter["dead_letter"].as_str().unwrap();

@@ -139,7 +139,7 @@ async fn through_restarts((kind, settings): (Kind, &[(&str, &str)])) {
     let mut cuts = Vec::new();
     for _ in 0..3 {
         let before = cuts.last().copied().unwrap_or(0);
-        let out = eventually(PATIENCE, "a further part", || async {
+        let out = eventually(PATIENCE * 3, "a further part", || async {
             let end = kafka::committed_end(env().brokers(), &source.topic("t")).await;
             if end > before + 500 || end as u64 > LARGE { Ok(end) } else { Err(end) }
         })

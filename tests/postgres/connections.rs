@@ -19,7 +19,7 @@ use crate::support::daemon::Daemon;
 use crate::support::local::keeps_alive;
 use crate::support::proxy::Proxy;
 use crate::support::source::PATIENCE;
-use crate::support::{Servers, env, postgres};
+use crate::support::{ClosedPort, Servers, env, eventually, postgres};
 
 /// What the server says of the daemon's sessions, each kind once: `client backend` and `walsender`.
 async fn sessions(db: &postgres::Db, of_each: &str) -> Vec<String> {
@@ -29,6 +29,15 @@ async fn sessions(db: &postgres::Db, of_each: &str) -> Vec<String> {
         db.name
     );
     db.query(&sql).await.into_iter().map(|row| row[0].clone().unwrap_or_default()).collect()
+}
+
+/// Waits until the daemon's sessions are these: one is made beside the stream.
+async fn has_sessions(db: &postgres::Db, of_each: &str, expected: &[String], what: &str) {
+    eventually(PATIENCE, what, || async {
+        let found = sessions(db, of_each).await;
+        if found == expected { Ok(()) } else { Err(found) }
+    })
+    .await;
 }
 
 fn with(db: &postgres::Db, user: &str, tls: &str) -> String {
@@ -60,12 +69,8 @@ async fn tls_modes_are_those_of_libpq_on_both_connections() {
         let dn = if user == "cdc_cert" { "/CN=cdc_cert" } else { "" };
         let each = format!("{user} {encrypted} {dn} rowcast {}", db.name);
         let expected = [format!("client backend {each}"), format!("walsender {each}")];
-        let found = sessions(
-            &db,
-            "a.usename || ' ' || s.ssl::text || ' ' || coalesce(s.client_dn, '') || ' ' || a.application_name",
-        )
-        .await;
-        assert_eq!(found, expected, "{tls}");
+        let each = "a.usename || ' ' || s.ssl::text || ' ' || coalesce(s.client_dn, '') || ' ' || a.application_name";
+        has_sessions(&db, each, &expected, &tls).await;
         stops(&mut daemon).await;
         becomes(&db, "select count(*) from pg_replication_slots where active and database = current_database()", "0")
             .await;
@@ -193,8 +198,8 @@ async fn a_unix_socket_is_a_host() {
     // the server trusts those who come this way; TLS isn't spoken there, whatever is preferred
     let mut daemon = run(&yaml_at(&db, &there, "  user: cdc\n"));
     streams(&mut daemon).await;
-    let found = sessions(&db, "coalesce(a.client_addr::text, 'local')").await;
-    assert_eq!(found, ["client backend local", "walsender local"]);
+    let expected = ["client backend local", "walsender local"].map(str::to_owned);
+    has_sessions(&db, "coalesce(a.client_addr::text, 'local')", &expected, "local sessions").await;
     db.exec("insert into orders values (1)").await;
     sees(&daemon, &[1]).await;
     stops(&mut daemon).await;
@@ -206,7 +211,8 @@ async fn a_unix_socket_is_a_host() {
 #[tokio::test]
 async fn several_hosts_are_tried_in_their_order_until_one_is_as_wanted() {
     let db = shop("hosts").await;
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = ClosedPort::take();
+    let closed = port.port();
     let both = format!("  host: \"127.0.0.1:{closed},127.0.0.1\"\n  port: {}\n", db.port());
     for want in ["", "read-write", "any", "prefer-standby"] {
         let more = if want.is_empty() { String::new() } else { format!("  target_session_attrs: {want}\n") };

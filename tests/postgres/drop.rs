@@ -15,7 +15,7 @@ async fn a_source_that_runs_is_not_dropped_and_one_that_does_not_is() {
     let mut daemon = run(&yaml(&db));
     streams(&mut daemon).await;
     // from elsewhere: there is no socket, but the server knows who streams
-    let pid = db.value(&format!("select active_pid from pg_replication_slots where slot_name = '{slot}'")).await;
+    let pid = db.walsender(&slot).await;
     let (code, out, error) = dropped(&yaml(&db), &["source.yaml"]).await;
     assert_eq!((code, out.as_str()), (1, ""), "{error}");
     let parts = [
@@ -31,6 +31,7 @@ async fn a_source_that_runs_is_not_dropped_and_one_that_does_not_is() {
     sees(&daemon, &[1]).await;
 
     stops(&mut daemon).await;
+    db.slot_is_free(&slot).await;
     let (code, out, error) = dropped(&here, &[name, "source.yaml"]).await;
     assert_eq!(code, 0, "{error}");
     for part in [
@@ -64,6 +65,7 @@ async fn what_others_made_is_left_and_the_statement_is_given() {
     let mut daemon = run(&yaml);
     streams(&mut daemon).await;
     stops(&mut daemon).await;
+    db.slot_is_free(&format!("rowcast_{name}")).await;
     let (code, out, error) = dropped(&yaml, &["source.yaml"]).await;
     assert_eq!(code, 0, "{error}");
     assert!(out.contains(&format!("slot rowcast_{name}: removed")), "{out}");
@@ -96,14 +98,16 @@ async fn a_run_says_what_a_former_one_left_behind() {
     let mut former = run(&yaml(&db));
     streams(&mut former).await;
     stops(&mut former).await;
+    let slot = format!("rowcast_{}", db.name);
+    db.slot_is_free(&slot).await;
     let renamed = yaml(&db).replacen(&format!("name: {}", db.name), &format!("name: new-{}", db.name), 1);
     let mut daemon = run(&renamed);
     streams(&mut daemon).await;
-    let slot = format!("rowcast_{}", db.name);
     let said = daemon.wait_for_log(&format!("replication slot {slot} of this database is nobody's"), PATIENCE).await;
     assert!(said.contains(" of WAL; ") && said.contains(&format!("pg_drop_replication_slot('{slot}')")), "{said}");
     daemon.wait_for_log(&format!("publication {slot} of this database was created by rowcast"), PATIENCE).await;
     stops(&mut daemon).await;
+    db.slot_is_free(&format!("rowcast_new_{}", db.name)).await;
     // nothing is said of what the configuration names
     let mark = again(&mut former);
     streams_since(&mut former, mark).await;

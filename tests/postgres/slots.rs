@@ -137,7 +137,7 @@ async fn a_slot_in_use_is_waited_for_if_that_is_asked_for() {
     let mut first = run(&yaml(&db));
     streams(&mut first).await;
     let slot = format!("rowcast_{}", db.name);
-    let pid = db.value(&format!("select active_pid from pg_replication_slots where slot_name = '{slot}'")).await;
+    let pid = db.walsender(&slot).await;
     let more = format!("{CDC}  slot: {slot}\n  publication: {slot}\n");
     let other = |more: &str| yaml_at(&db, &place(&db), more).replacen(&db.name, "standby-daemon", 1);
     let mut second = run(&other(&format!("{more}  slot_in_use: wait\n")));
@@ -187,7 +187,7 @@ async fn a_look_aside_leaves_nothing_on_the_server() {
         let mut daemon =
             Daemon::command().file("source.yaml", &yaml(&db)).args(&["run", "source.yaml", "--to", "stdout"]).spawn();
         streams(&mut daemon).await;
-        assert_eq!(db.value(left).await, "1 1");
+        becomes(&db, left, "1 1").await;
         db.exec("insert into orders (id) select coalesce(max(id), 0) + 1 from orders").await;
         daemon.wait_for_log("\"op\":\"c\"", PATIENCE).await;
         daemon.signal(end);
@@ -200,7 +200,7 @@ async fn a_look_aside_leaves_nothing_on_the_server() {
     let mut daemon =
         Daemon::command().file("source.yaml", &yaml(&db)).args(&["run", "source.yaml", "--to", "stdout"]).spawn();
     streams(&mut daemon).await;
-    assert_eq!(db.value(left).await, "2 1");
+    becomes(&db, left, "2 1").await;
     daemon.kill9();
     becomes(&db, left, "1 1").await;
 }
@@ -286,11 +286,11 @@ async fn a_restored_database_is_a_gap() {
     sees(&daemon, &[1, 2]).await;
 }
 
-/// A walsender that isn't answered for two seconds ends; Kafka answers nothing for far longer.
+/// A walsender that isn't answered for four seconds ends; Kafka answers nothing for far longer.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_connection_outlives_a_kafka_that_hangs() {
     let servers =
-        block_in_place(|| Servers::private_with(&["pg", "kafka"], &[("ROWCAST_PG_CONF", "wal_sender_timeout=2s")]));
+        block_in_place(|| Servers::private_with(&["pg", "kafka"], &[("ROWCAST_PG_CONF", "wal_sender_timeout=4s")]));
     let source = Source::Postgres(postgres::Db::create_on(&servers, "pause").await);
     source.create_table("orders", "id bigint primary key, note text").await;
     let yaml = source.yaml("*") + &format!("sink:\n  type: kafka\n  brokers: {}\nbackfill: never\n", servers.brokers());

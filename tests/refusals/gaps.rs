@@ -17,6 +17,7 @@ async fn stopped_before_row_2(db: &postgres::Db) -> Daemon {
     db.exec("insert into orders values (1)").await;
     sees(&daemon, &[1]).await;
     stops(&mut daemon).await;
+    db.slot_is_free(&format!("rowcast_{}", db.name)).await;
     db.exec("insert into orders values (2)").await;
     daemon
 }

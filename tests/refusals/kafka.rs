@@ -1,6 +1,6 @@
 //! Kafka: out of reach, or a topic that it doesn't take.
 
-use super::{FILE_SINK, closed_port, inserted, pg, refused, run, shop, streams, waits};
+use super::{FILE_SINK, inserted, pg, refused, run, shop, streams, waits};
 use crate::support;
 use crate::support::kafka::{create_topic, delete_topics, read_committed, unique_topic};
 
@@ -11,7 +11,8 @@ fn to_kafka(db: &support::postgres::Db, brokers: &str, more: &str) -> String {
 #[tokio::test]
 async fn a_kafka_out_of_reach_is_waited_for() {
     let db = shop("unreachable").await;
-    let brokers = format!("127.0.0.1:{}", closed_port());
+    let closed = support::ClosedPort::take();
+    let brokers = format!("127.0.0.1:{}", closed.port());
     waits(run(&to_kafka(&db, &brokers, "")), &["kafka: can't ", &brokers, "refused", "`sink.brokers`"]).await;
     assert_eq!(db.value("select count(*) from pg_publication").await, "0", "nothing is done to the database before");
 }

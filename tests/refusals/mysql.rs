@@ -1,11 +1,9 @@
 //! MySQL and MariaDB: what the server, the user and the tables must be like, and binlogs that are gone.
 
-use super::{
-    FILE_SINK, LIMIT, again, closed_port, refused, refused_since, run, sees, stops, streams, streams_since, waits,
-};
+use super::{FILE_SINK, LIMIT, again, refused, refused_since, run, sees, stops, streams, streams_since, waits};
 use crate::support::env::{CDC_USER, NOREPL_PASSWORD, NOREPL_USER, Servers};
-use crate::support::eventually;
 use crate::support::mysql::{Db, Kind};
+use crate::support::{ClosedPort, eventually};
 
 const KINDS: [Kind; 2] = [Kind::Mysql, Kind::Mariadb];
 
@@ -51,7 +49,8 @@ async fn a_wrong_password_is_refused_and_never_shown() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_waited_for() {
     let db = shop(Kind::Mysql, "host").await;
-    let (right, port) = (format!("port: {}", db.port()), closed_port());
+    let closed = ClosedPort::take();
+    let (right, port) = (format!("port: {}", db.port()), closed.port());
     waits(run(&my(&db).replace(&right, &format!("port: {port}"))), &[&format!("127.0.0.1:{port}"), "refused"]).await;
     let config = my(&db).replace("host: 127.0.0.1", "host: no-such-host.invalid");
     waits(run(&config), &[&format!("no-such-host.invalid:{}", db.port())]).await;

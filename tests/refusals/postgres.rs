@@ -1,11 +1,11 @@
 //! PostgreSQL: what the server, the role, the tables, the publication and the slot must be like.
 
 use super::{
-    LIMIT, again, at, closed_port, command, lines, pg, place, refused, run, sees, shop, statement, stops, streams,
-    streams_since, waits,
+    LIMIT, again, at, command, lines, pg, place, refused, run, sees, shop, statement, stops, streams, streams_since,
+    waits,
 };
 use crate::support::env::{CDC_USER, NOREPL_PASSWORD, NOREPL_USER};
-use crate::support::{Servers, postgres, unique};
+use crate::support::{ClosedPort, Servers, postgres, unique};
 
 #[tokio::test]
 async fn a_wrong_password_is_refused_and_never_shown() {
@@ -32,7 +32,8 @@ async fn a_user_that_pg_hba_conf_rejects_is_told_the_file() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_waited_for() {
     let db = shop("host").await;
-    let (right, port) = (format!("port: {}", db.port()), closed_port());
+    let closed = ClosedPort::take();
+    let (right, port) = (format!("port: {}", db.port()), closed.port());
     let config = pg(&db).replace(&right, &format!("port: {port}"));
     waits(
         run(&config),
@@ -185,8 +186,8 @@ async fn a_slot_in_use_is_refused_with_the_process_that_uses_it() {
     let second = pg(&db)
         .replacen(&db.name, "second", 1)
         .replace("  user: cdc", &format!("  user: cdc\n  slot: {slot}\n  publication: {slot}"));
+    let pid = db.walsender(&slot).await;
     let mut second = run(&second);
-    let pid = db.value(&format!("select active_pid from pg_replication_slots where slot_name = '{slot}'")).await;
     let (used, repair) = (
         format!("replication slot {slot} is in use by the server process {pid}"),
         format!("pg_terminate_backend({pid})"),
@@ -216,7 +217,8 @@ async fn a_source_that_is_refused_does_not_touch_the_other() {
     let db = shop("isolated").await;
     let bad = pg(&db).replacen(&db.name, "bad", 1).replace("cdcpw", "wrongpw").replace("out.jsonl", "bad.jsonl");
     let lost = pg(&db).replacen(&db.name, "lost", 1).replace("out.jsonl", "lost.jsonl");
-    let lost = lost.replace(&format!("port: {}", db.port()), &format!("port: {}", closed_port()));
+    let closed = ClosedPort::take();
+    let lost = lost.replace(&format!("port: {}", db.port()), &format!("port: {}", closed.port()));
     let mut daemon = command(&[("bad.yaml", &bad), ("good.yaml", &pg(&db)), ("lost.yaml", &lost)]).spawn();
     streams(&mut daemon).await;
     daemon.wait_for_log("stopped: ", LIMIT).await;

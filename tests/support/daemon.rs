@@ -239,7 +239,11 @@ impl Daemon {
             // Asked first, so that the last words of a dying process are still read.
             let ended = self.poll();
             let (stdout, stderr) = (self.stdout(), self.stderr());
-            let mut lines = stdout[mark.0..].lines().chain(stderr[mark.1..].lines());
+            // a line may be in writing
+            let whole = |text: &str| text.rfind('\n').map_or(0, |end| end + 1);
+            let until = |text: &str, from: usize| if ended.is_some() { text.len() } else { whole(text).max(from) };
+            let (out, err) = (until(&stdout, mark.0), until(&stderr, mark.1));
+            let mut lines = stdout[mark.0..out].lines().chain(stderr[mark.1..err].lines());
             if let Some(line) = lines.find(|line| line.contains(pattern)) {
                 return line.to_owned();
             }

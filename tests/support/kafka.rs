@@ -257,6 +257,35 @@ pub async fn delete_topics(names: &[&str]) {
             Err((name, e)) => panic!("deleting {name}: {e}"),
         }
     }
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    tokio::task::spawn_blocking(move || until_gone(&names)).await.unwrap();
+}
+
+/// The answer may come before every part of the broker knows that a topic is gone: what is produced until then is taken, and goes with it.
+/// No failure if it stays: somebody may have made it again.
+fn until_gone(names: &[String]) {
+    use rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART as UNKNOWN;
+    let consumer = consumer(env().brokers(), true);
+    let deadline = Instant::now() + Duration::from_secs(2);
+    for name in names {
+        while Instant::now() < deadline {
+            let metadata = consumer.fetch_metadata(Some(name), TIMEOUT).unwrap();
+            if metadata.topics().iter().all(|topic| topic.error() == Some(UNKNOWN) || topic.partitions().is_empty()) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Waits until so many messages of a topic are committed. The end of a transaction reaches each topic by itself: that it is seen in one
+/// doesn't say that it is seen in the others.
+pub async fn wait_for_records(topic: &str, count: usize) -> Vec<Record> {
+    super::eventually(super::source::PATIENCE, &format!("{count} records of {topic}"), || async {
+        let records = read_committed(topic).await;
+        if records.len() >= count { Ok(records) } else { Err(records.len()) }
+    })
+    .await
 }
 
 /// Changes a setting of a topic of the shared broker.

@@ -76,6 +76,25 @@ impl Db {
         connect(self.port, &self.name, user, password).await
     }
 
+    /// Waits until nobody streams from a slot. A daemon that has ended well was told so by its walsender, which lets go of the slot a
+    /// moment later; until then the slot can be neither moved nor dropped.
+    pub async fn slot_is_free(&self, slot: &str) {
+        let sql = format!("select count(*) from pg_replication_slots where slot_name = '{slot}' and active");
+        super::eventually(super::source::PATIENCE, &format!("{slot} to be free"), || async {
+            if self.value(&sql).await == "0" { Ok(()) } else { Err("active") }
+        })
+        .await;
+    }
+
+    /// The server process that streams from a slot, once one does.
+    pub async fn walsender(&self, slot: &str) -> String {
+        let sql = format!("select active_pid from pg_replication_slots where slot_name = '{slot}' and active");
+        super::eventually(super::source::PATIENCE, &format!("{slot} in use"), || async {
+            self.query(&sql).await.into_iter().flatten().next().flatten().ok_or("not active")
+        })
+        .await
+    }
+
     /// Closes the server's end of all of `cdc`'s sessions, replication included.
     pub async fn disconnect_cdc(&self) {
         self.exec(&format!(
@@ -148,8 +167,10 @@ impl Drop for Db {
                         let _ = own.simple_query(&format!("rollback prepared '{gid}'")).await;
                     }
                 }
-                // An active slot can't be dropped, and its walsender may come back before we do.
-                for _ in 0..100 {
+                // An active slot can't be dropped, and its walsender may come back before we do. A slot that stays takes one of the
+                // server's few from all tests that follow.
+                let deadline = Instant::now() + Duration::from_secs(20);
+                while Instant::now() < deadline {
                     let slots = format!(
                         "select pg_terminate_backend(active_pid) from pg_replication_slots where database = '{name}' and active;
                          select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = '{name}' and not active"

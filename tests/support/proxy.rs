@@ -104,6 +104,9 @@ struct Shared {
 /// A proxy; it and its connections end when the value is dropped.
 pub struct Proxy {
     port: u16,
+    /// Bound to the port as long as the proxy lives: while nobody listens there, the system would give it to the next connection of
+    /// anybody.
+    _reserved: TcpSocket,
     shared: Arc<Shared>,
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -134,10 +137,11 @@ impl Proxy {
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
         });
-        let listener = runtime.block_on_anywhere(listen(0));
-        let port = listener.local_addr().unwrap().port();
+        let reserved = bound(0).unwrap();
+        let port = reserved.local_addr().unwrap().port();
+        let listener = runtime.block_on_anywhere(listen(port));
         runtime.spawn(accept(listener, port, Arc::clone(&shared)));
-        Proxy { port, shared, runtime: Some(runtime) }
+        Proxy { port, _reserved: reserved, shared, runtime: Some(runtime) }
     }
 
     /// Where the daemon connects.
@@ -223,13 +227,19 @@ impl BlockOnAnywhere for tokio::runtime::Runtime {
     }
 }
 
+/// A socket that others may share the port with, as long as only one of them listens.
+fn bound(port: u16) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    Ok(socket)
+}
+
 async fn listen(port: u16) -> TcpListener {
     let mut tries = 0;
     loop {
         // the port of a proxy that refused for a while may still have connections in TIME_WAIT
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        match socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).and_then(|()| socket.listen(128)) {
+        match bound(port).and_then(|socket| socket.listen(128)) {
             Ok(listener) => return listener,
             Err(error) if tries == 500 => panic!("the proxy's port {port}: {error}"),
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::asking::{Asked, SOON, caught_up, is_behind, pause, to_brokers};
 use crate::support::source::{Kind, PATIENCE, Source};
-use crate::support::{Servers, eventually, kafka};
+use crate::support::{ClosedPort, Servers, eventually, kafka};
 
 struct Three {
     sources: Vec<Source>,
@@ -57,7 +57,7 @@ async fn a_paused_kafka_is_told_of_by_idle_and_by_busy_sources() {
     asked.all_stream(&names).await;
     // nothing was ever written: nothing is behind
     for name in &names {
-        asked.wait_for(name, SOON, "no lag while idle", caught_up).await;
+        asked.wait_for(name, PATIENCE, "no lag while idle", caught_up).await;
     }
     three.write(1).await;
     three.arrive(1).await;
@@ -74,14 +74,18 @@ async fn a_paused_kafka_is_told_of_by_idle_and_by_busy_sources() {
         asked.wait_for(name, SOON, "a lag that grows", |it| it["lag"]["seconds"].as_f64() > first).await;
     }
     asked.stay_unready(&names, Duration::from_secs(3)).await;
-    let metrics = asked.metrics().await;
-    assert!(names.iter().all(|name| metrics.of("rowcast_lag_bytes", name) > Some(0.0)));
+    eventually(SOON, "the lag in the metrics", || async {
+        let metrics = asked.metrics().await;
+        let bytes: Vec<Option<f64>> = names.iter().map(|name| metrics.of("rowcast_lag_bytes", name)).collect();
+        if bytes.iter().all(|bytes| *bytes > Some(0.0)) { Ok(()) } else { Err(bytes) }
+    })
+    .await;
 
     drop(paused);
     asked.all_stream(&names).await;
     three.arrive(2).await;
     for name in &names {
-        asked.wait_for(name, SOON, "no lag", caught_up).await;
+        asked.wait_for(name, PATIENCE, "no lag", caught_up).await;
     }
 }
 
@@ -93,7 +97,7 @@ async fn a_killed_kafka_is_told_of_and_so_is_its_return() {
     let asked = Asked::start(&three.configs()).await;
     asked.all_stream(&names).await;
     for name in &names {
-        asked.wait_for(name, SOON, "no lag", caught_up).await;
+        asked.wait_for(name, PATIENCE, "no lag", caught_up).await;
     }
 
     servers.kill("kafka");
@@ -109,15 +113,15 @@ async fn a_killed_kafka_is_told_of_and_so_is_its_return() {
     asked.all_stream(&names).await;
     three.arrive(1).await;
     for name in &names {
-        asked.wait_for(name, SOON, "no lag", caught_up).await;
+        asked.wait_for(name, PATIENCE, "no lag", caught_up).await;
     }
 }
 
 #[tokio::test]
 async fn a_kafka_that_was_never_there_is_told_of_with_the_next_attempt() {
     let source = Source::create(Kind::Postgres, "truth").await;
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let asked = Asked::start(&[to_brokers(&source, &closed.to_string())]).await;
+    let closed = ClosedPort::take();
+    let asked = Asked::start(&[to_brokers(&source, &format!("127.0.0.1:{}", closed.port()))]).await;
     let name = source.name();
     let waiting = asked.wait_for(name, PATIENCE, "waiting", |it| it["state"] == "waiting").await;
     assert!(waiting["why"].as_str().unwrap().contains("`sink.brokers`"), "{waiting}");

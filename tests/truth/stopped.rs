@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::asking::{Asked, SOON, to_brokers};
+use crate::asking::{Asked, to_brokers};
 use crate::support::daemon::Daemon;
 use crate::support::source::{Kind, PATIENCE, Source};
-use crate::support::{Servers, env, mysql};
+use crate::support::{ClosedPort, Servers, env, mysql};
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = PATIENCE;
 
 #[tokio::test]
 async fn what_only_an_operator_can_repair_is_stopped_with_the_reason() {
@@ -39,7 +39,7 @@ async fn what_only_an_operator_can_repair_is_stopped_with_the_reason() {
     }
     asked.wait_for(poisoned.name(), PATIENCE, "streaming", |it| it["state"] == "streaming").await;
     poisoned.exec("xa commit 'early'").await;
-    let stopped = asked.wait_for(poisoned.name(), SOON, "stopped", |it| it["state"] == "stopped").await;
+    let stopped = asked.wait_for(poisoned.name(), PATIENCE, "stopped", |it| it["state"] == "stopped").await;
     assert!(stopped["why"].as_str().unwrap().contains("repair: "), "{stopped}");
 
     let names: Vec<&str> = refused.iter().chain([&poisoned]).map(Source::name).collect();
@@ -71,14 +71,14 @@ async fn what_only_an_operator_can_repair_is_stopped_with_the_reason() {
 
 #[tokio::test]
 async fn status_says_when_nobody_answers_and_a_taken_address_is_an_error() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = listener.local_addr().unwrap().to_string();
+    // taken, and nobody listens
+    let port = ClosedPort::take();
+    let taken = format!("127.0.0.1:{}", port.port());
     let source = Source::create(Kind::Postgres, "truth").await;
     let run = Daemon::command().file("s.yaml", &to_brokers(&source, env().brokers())).args(&["run", "s.yaml"]);
     let (code, _, log) = run.env("ROWCAST__ADMIN", &taken).output(TIMEOUT).await;
     assert_eq!(code, 1, "{log}");
     assert!(log.contains(&taken) && log.contains("repair: set `admin`"), "{log}");
-    drop(listener);
 
     let (code, _, error) = Daemon::command().args(&["status", "--admin", &taken]).output(TIMEOUT).await;
     assert!(code == 1 && error.contains("no daemon answers on"), "{code}: {error}");

@@ -300,7 +300,7 @@ async fn a_read_sees_its_snapshot() {
     assert_eq!(seen.rows.len(), 2);
     let xid: u64 = xid.parse().unwrap();
     assert!(!reading.snapshot.sees_xid(xid), "{reading:?}");
-    assert!((reading.now_us as f64 / 1e6 - now).abs() < 5.0);
+    assert!((reading.now_us as f64 / 1e6 - now).abs() < 60.0);
     assert!(reader.snapshot().await.unwrap().sees_xid(xid));
     assert!(matches!(reading.snapshot, Snapshot::Xids { .. }));
     let end = db.client.query_one("select pg_current_wal_insert_lsn()::text", &[]).await.unwrap();

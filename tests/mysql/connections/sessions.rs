@@ -216,9 +216,9 @@ async fn a_unix_socket_takes_the_place_of_host_and_port() {
         let mut daemon = run(&yaml_at(&db, &there, CDC));
         streams(&mut daemon).await;
         // all of them: TCP has another kind in `threads`
+        has_sessions(&db, &["Ssl_version"], &["dump ", "sql "]).await;
         let hosts = db.query("select distinct host from information_schema.processlist where user = 'cdc'").await;
         assert_eq!(hosts, [[Some("localhost".to_owned())]]);
-        has_sessions(&db, &["Ssl_version"], &["dump ", "sql "]).await;
         db.exec("insert into orders values (1, 'a')").await;
         sees(&daemon, &[1]).await;
         stops(&mut daemon).await;

@@ -5,6 +5,7 @@
 //! The shadow's name comes behind the table's: a rename asks for locks by name, and must be the first to wait for the table's.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mysql_async::Conn;
@@ -132,8 +133,13 @@ impl Writer {
                 return false;
             }
         }
-        let rename = self.try_run("rename table o to o_was, o_new to o");
-        let (renamed, waited) = tokio::join!(rename, unlock_behind(&mut locker, &shared));
+        let over = AtomicBool::new(false);
+        let rename = async {
+            let renamed = self.try_run("rename table o to o_was, o_new to o").await;
+            over.store(true, Ordering::Relaxed);
+            renamed
+        };
+        let (renamed, waited) = tokio::join!(rename, unlock_behind(&mut locker, &shared, &over));
         assert!(!renamed || waited, "the rename didn't wait for the lock");
         renamed
     }
@@ -150,11 +156,11 @@ impl Writer {
     }
 }
 
-/// Lets go of the lock when a rename waits for it; false if none came.
-async fn unlock_behind(locker: &mut Conn, shared: &super::Shared) -> bool {
+/// Lets go of the lock when a rename waits for it, however late it comes; false if it was refused before it was seen.
+async fn unlock_behind(locker: &mut Conn, shared: &super::Shared, over: &AtomicBool) -> bool {
     let Source::Mysql(db) = &shared.source else { unreachable!() };
     let mut waits = false;
-    for _ in 0..80 {
+    while !over.load(Ordering::Relaxed) {
         let sql = "select 1 from information_schema.processlist where db = database() and \
                    info like 'rename table o %' and state like 'Waiting for table%'";
         waits = !db.query(sql).await.is_empty();

@@ -130,6 +130,7 @@ fn a_connector_whose_rows_are_flattened() {
          transforms.unwrap.drop.tombstones=false\ntransforms.unwrap.add.fields=op,source.ts_ms,lsn\ntransforms.unwrap.add.headers.prefix=\n\
          transforms.unwrap.route.by.field=kind\ncolumn.exclude.list=a\\\\.b\\\\.c\ncolumn.include.list=a(?=b)\n\
          column.mask.hash.v2.SHA-256.with.salt.pepper=a.b.(c|d)\ncolumn.mask.hash.MD2.with.salt.pepper=a.b.e\ncolumn.truncate.to.20.chars=a.b.f\n",
+        None,
     )
     .unwrap();
     for line in [

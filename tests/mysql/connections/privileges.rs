@@ -3,10 +3,10 @@
 use super::{KINDS, at_port, yaml_at};
 use crate::support::admin;
 use crate::support::daemon::Daemon;
-use crate::support::eventually;
 use crate::support::local::{again, command, refused, refused_since, run, sees, stops, streams, streams_since};
 use crate::support::mysql::{Db, Kind};
 use crate::support::source::PATIENCE;
+use crate::support::{Servers, eventually};
 
 /// An account of this test's own, without any right.
 struct Account<'a> {
@@ -53,12 +53,14 @@ fn looking(kind: Kind) -> &'static str {
     if kind == Kind::Mysql { "REPLICATION CLIENT" } else { "BINLOG MONITOR" }
 }
 
-async fn database(kind: Kind) -> Db {
-    let db = Db::create(kind, "least").await;
+/// On a server of its own: one on which others have prepared XA transactions asks for one right more.
+async fn database(kind: Kind) -> (Servers, Db) {
+    let servers = tokio::task::block_in_place(|| Servers::private(&[kind.server()]));
+    let db = Db::create_on(&servers, kind, "least").await;
     db.exec("create table orders (id bigint primary key, note text); insert into orders values (1, 'a')").await;
     // tables of every sort are looked at: without a key, and with what only the catalog knows
     db.exec("create table bare (a int, b enum('x', 'y')); insert into bare values (1, 'x')").await;
-    db
+    (servers, db)
 }
 
 async fn asked(yaml: &str) -> (Daemon, String) {
@@ -67,10 +69,10 @@ async fn asked(yaml: &str) -> (Daemon, String) {
     (daemon, address)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_documented_rights_are_enough_for_all_that_a_source_does() {
     for kind in KINDS {
-        let db = database(kind).await;
+        let (_servers, db) = database(kind).await;
         let account = Account::new(&db).await;
         account.grant(&format!("REPLICATION SLAVE, {} on *.*", looking(kind))).await;
         account.grant(&format!("SELECT on {}.*", db.name)).await;
@@ -93,10 +95,10 @@ async fn the_documented_rights_are_enough_for_all_that_a_source_does() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn each_right_that_lacks_is_named_with_its_grant() {
     for kind in KINDS {
-        let db = database(kind).await;
+        let (_servers, db) = database(kind).await;
         let account = Account::new(&db).await;
         // none at all: no table is seen
         let mut daemon = run(&account.yaml("never"));
@@ -136,10 +138,10 @@ async fn each_right_that_lacks_is_named_with_its_grant() {
 }
 
 /// A right for some columns of a table isn't one for the table.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_is_readable_in_part_is_refused() {
     for kind in KINDS {
-        let db = database(kind).await;
+        let (_servers, db) = database(kind).await;
         let account = Account::new(&db).await;
         account.grant(&format!("REPLICATION SLAVE, {} on *.*", looking(kind))).await;
         account.grant(&format!("SELECT on {}.bare", db.name)).await;

@@ -10,15 +10,17 @@
 //! transaction, whether its table is captured or not; a span always lies in the batch's own bytes. State only
 //! changes by whole messages, so the stream may stop and go on between any two of them.
 
+mod logical;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rowcast_core::event::Message as LogMessage;
 use rowcast_core::{
     Change, Event, Image, LogPosition, Lsn, Mark, Offset, Op, Place, SourceError, Span, Table, TableFilter,
     Transaction, TransactionFacts,
 };
 
+pub use self::logical::MessageFilter;
 use super::form::ValueForm;
 use super::in_progress::{InProgress, Origin, Room};
 use super::message::{self, Committed, Message, OfStream, Old, Relation, Tuple};
@@ -36,28 +38,6 @@ pub(crate) enum Step {
     NeedsCatalog(Relation),
     /// This transaction was committed: replay it before the next message.
     Replay(Committed, Box<Replay>),
-}
-
-/// Which logical messages are given out: by prefix.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum MessageFilter {
-    /// All.
-    #[default]
-    All,
-    /// Those with one of these prefixes; `*` at the end of one stands for any rest.
-    Prefixes(Vec<String>),
-}
-
-impl MessageFilter {
-    fn matches(&self, prefix: &[u8]) -> bool {
-        match self {
-            Self::All => true,
-            Self::Prefixes(patterns) => patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
-                Some(start) => prefix.starts_with(start.as_bytes()),
-                None => prefix == pattern.as_bytes(),
-            }),
-        }
-    }
 }
 
 /// What the assembler is told at the start.
@@ -488,49 +468,6 @@ impl Assembler {
         let change = Change { op, table: known.indexed.1, seq: self.seq, place, before, after };
         self.collected.events.push(Event::Change(change));
         Ok(())
-    }
-
-    /// A message that isn't transactional is decoded at once, between transactions, and holds by itself: it is given
-    /// out as a transaction of its own, with an empty id.
-    ///
-    /// Its LSN is the end of its record (`logicalmsg_decode` passes `buf->endptr`), which is where the next record may
-    /// begin: exactly this position, and not one more, skips the message and nothing else when the stream resumes.
-    /// That next record may be a commit, whose position would then be the same; one byte less, inside the message's
-    /// own record, is a position that no commit has, so that event ids stay unique.
-    fn logical(
-        &mut self,
-        (transactional, lsn): (bool, u64),
-        name: &[u8],
-        (prefix, content): (Tuple, Tuple),
-        offset: usize,
-    ) -> Result<(), SourceError> {
-        let (prefix, content) = (span(prefix, offset)?, span(content, offset)?);
-        if transactional != self.transaction.is_some() {
-            return Err(broken("a logical message at the wrong side of a transaction"));
-        }
-        let wanted = self.messages.matches(name);
-        if transactional {
-            // counted all the same: the ordinals of the rows behind it must not depend on what is wanted
-            self.seq += 1;
-            let left_out = is_left_out(self.left_out, self.transaction.as_deref(), lsn);
-            if wanted && !self.passing && !left_out {
-                self.collected.events.push(Event::Message(LogMessage {
-                    seq: self.seq,
-                    lsn: Lsn(lsn),
-                    prefix,
-                    content,
-                }));
-            }
-            return Ok(());
-        }
-        self.reached(lsn);
-        if !wanted || lsn <= self.start {
-            return Ok(());
-        }
-        // the server says no time for it
-        self.begin(lsn.saturating_sub(1), 0, None)?;
-        self.collected.events.push(Event::Message(LogMessage { seq: 1, lsn: Lsn(lsn), prefix, content }));
-        self.commit(lsn)
     }
 
     fn relation(&mut self, relation: Relation, arrival: u64) -> Result<Step, SourceError> {

@@ -19,8 +19,8 @@ const HOUR: i64 = 3540;
 const DAY: i64 = 24 * 3600;
 /// One after the other; each is where the clock stands then, beside the true time.
 const JUMPS: [i64; 8] = [HOUR, 0, -HOUR, 0, -DAY, HOUR, -DAY, 0];
-/// No source is further behind than that, whatever its clock says.
-const LAG: f64 = 60.0;
+/// No source is further behind than that, whatever its clock says: a machine that is busy adds a minute, a jump an hour.
+const LAG: f64 = 900.0;
 
 /// A clock that a daemon goes by.
 struct Clock {

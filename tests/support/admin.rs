@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::daemon::Daemon;
+use super::eventually;
 use super::source::PATIENCE;
 
 /// The environment of a daemon that has one, on a free port.
@@ -17,15 +18,20 @@ pub async fn address(daemon: &mut Daemon, mark: (usize, usize)) -> String {
     rest.split(' ').next().unwrap().to_owned()
 }
 
-/// Status code and body.
+/// Status code and body. A daemon that starves on a busy machine gives a connection up after some seconds: it is asked again.
 pub async fn get(address: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
+    let answer = eventually(PATIENCE, &format!("an answer to {path}"), || ask(address, path)).await;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+async fn ask(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    if answer.contains("\r\n\r\n") { Ok(answer) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
 }
 
 /// What it says of a source.

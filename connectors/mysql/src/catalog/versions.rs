@@ -162,14 +162,15 @@ impl Versions {
             .collect()
     }
 
-    /// The tables that a statement names, of those that are known.
-    pub(crate) fn named(&self, sql: &[u8]) -> Vec<TableName> {
-        self.known.keys().filter(|name| ddl::names(sql, &name.table)).cloned().collect()
+    /// The tables that a statement in the database `db` names, of those that are known.
+    pub(crate) fn named(&self, sql: &[u8], db: &[u8]) -> Vec<TableName> {
+        let named = |name: &&TableName| is_about(sql, db, &name.db) && ddl::names(sql, &name.table);
+        self.known.keys().filter(named).cloned().collect()
     }
 
-    /// A statement that may change tables, which had ended at `end` in seconds since 1970 and in the binlog at `at`: forgets those that it names. Their names,
+    /// A statement in the database `db` that may change tables, which had ended at `end` in seconds since 1970 and in the binlog at `at`: forgets those that it names. Their names,
     /// with true for those whose rows may have been decoded by a version that was altered before the stream came to it.
-    pub(crate) fn altered(&mut self, sql: &[u8], end: u64, at: Offset) -> Vec<(TableName, bool)> {
+    pub(crate) fn altered(&mut self, (sql, db): (&[u8], &[u8]), end: u64, at: Offset) -> Vec<(TableName, bool)> {
         let effect = ddl::effect(sql);
         if effect.columns == Columns::Kept {
             return Vec::new();
@@ -177,7 +178,9 @@ impl Versions {
         self.changed = self.changed.max(end);
         // other types are seen in the event; a key that isn't primary may become another with them
         let changed = |name: &TableName, table: &CatalogTable| {
-            (effect.columns == Columns::Changed || !table.has_primary_key()) && effect.is_on(sql, &name.table)
+            (effect.columns == Columns::Changed || !table.has_primary_key())
+                && is_about(sql, db, &name.db)
+                && effect.is_on(sql, &name.table)
         };
         if let Some((_, found)) = &mut self.first {
             found.retain(|name, found| !changed(name, &found.table));
@@ -195,6 +198,12 @@ impl Versions {
         };
         named.into_iter().filter_map(forget).collect()
     }
+}
+
+/// Whether a statement can be about tables of a database: it is the session's, or is named. One with a database for each of its users has
+/// tables of the same names in all of them.
+fn is_about(sql: &[u8], session: &[u8], db: &str) -> bool {
+    session.eq_ignore_ascii_case(db.as_bytes()) || ddl::names(sql, db)
 }
 
 /// The statements that ask for all tables of a database: their answers are told apart by names.
@@ -271,16 +280,17 @@ mod tests {
     #[test]
     fn a_statement_forgets_what_it_names_and_says_where_that_came_too_late() {
         let mut versions = Versions::default();
-        assert!(versions.altered(b"alter table t comment 'x'", 1, at(8)).is_empty());
+        assert!(versions.altered((b"alter table t comment 'x'", b"d"), 1, at(8)).is_empty());
         for table in ["t", "u", "unused"] {
             versions.learn(&name(table), found(table, &["a"], "5", 9), "0-1-7");
         }
         versions.uses(&name("t"));
         versions.uses(&name("u"));
-        assert_eq!(versions.altered(b"alter table t add b int", 20, at(8)), [(name("t"), true)]);
-        assert_eq!(versions.altered(b"alter table unused add b int", 20, at(8)), [(name("unused"), false)]);
-        assert_eq!(versions.altered(b"alter table u add b int", 20, at(10)), [(name("u"), false)]);
-        assert!(versions.get(&name("t")).is_none() && versions.altered(b"drop table t", 21, at(9)).is_empty());
+        assert!(versions.altered((b"alter table t add b int", b"other"), 20, at(8)).is_empty(), "another database's");
+        assert_eq!(versions.altered((b"alter table t add b int", b"d"), 20, at(8)), [(name("t"), true)]);
+        assert_eq!(versions.altered((b"alter table unused add b int", b"d"), 20, at(8)), [(name("unused"), false)]);
+        assert_eq!(versions.altered((b"alter table `D`.u add b int", b"other"), 20, at(10)), [(name("u"), false)]);
+        assert!(versions.get(&name("t")).is_none() && versions.altered((b"drop table t", b"d"), 21, at(9)).is_empty());
     }
 
     #[test]
@@ -289,7 +299,7 @@ mod tests {
         let late = found("t", &["a"], "100.000000", 9);
         assert_eq!(versions.is_too_young(&name("t"), &late, 50), Some(100));
         assert_eq!(versions.is_too_young(&name("t"), &late, 99), None);
-        versions.altered(b"alter table t add b int", 99, at(8));
+        versions.altered((b"alter table t add b int", b"d"), 99, at(8));
         assert_eq!(versions.is_too_young(&name("t"), &late, 50), None, "that statement explains it");
     }
 
@@ -299,7 +309,7 @@ mod tests {
         let all = ["t", "u"].map(|table| (name(table), found(table, &["a"], "5", 9)));
         versions.expect(at(9), all.into());
         assert!(versions.reached(at(8), String::new).is_empty());
-        versions.altered(b"alter table u add b int", 20, at(8));
+        versions.altered((b"alter table u add b int", b"d"), 20, at(8));
         let kept = versions.reached(at(9), String::new);
         assert_eq!(kept.iter().map(|kept| &*kept.table.table).collect::<Vec<_>>(), ["t"]);
         assert!(versions.reached(at(10), String::new).is_empty() && versions.get(&name("t")).is_some());

@@ -145,7 +145,7 @@ impl Assembler {
     /// longer.
     pub(super) fn ddl(&mut self, query: &Query<'_>, header: &Header, draft: &mut Draft) {
         if let Some(verb) = ddl::effect(query.sql).rows {
-            for name in self.versions.named(query.sql) {
+            for name in self.versions.named(query.sql, query.db) {
                 tracing::warn!(
                     table = %name,
                     position = self.here(),
@@ -155,7 +155,7 @@ impl Assembler {
             }
         }
         let end = u64::from(header.timestamp) + u64::from(query.seconds);
-        for (name, unsure) in self.versions.altered(query.sql, end, self.at) {
+        for (name, unsure) in self.versions.altered((query.sql, query.db), end, self.at) {
             if unsure {
                 let what = "it was altered once more before the stream had come to where its columns were last read from \
                             information_schema, so that events since then may have the names of later columns";

@@ -434,8 +434,15 @@ impl Publisher {
             self.sink.serve()?;
             return Ok(SERVE.min(LONGEST_WAIT));
         }
-        let least =
-            if self.rate < BUSY { BREATH.saturating_sub(since_commit) } else { QUIET.saturating_sub(last.elapsed()) };
+        // batches that were read and aren't here yet are no pause: a commit for each of them would be slower than they come
+        let (queued, _) = self.options.meter.queue_bytes();
+        let least = if queued > 0 {
+            Duration::MAX
+        } else if self.rate < BUSY {
+            BREATH.saturating_sub(since_commit)
+        } else {
+            QUIET.saturating_sub(last.elapsed())
+        };
         let wait = least.min(self.options.commit_interval.saturating_sub(first.elapsed()));
         if wait.is_zero() {
             self.commit()?;

@@ -265,6 +265,25 @@ impl TransactionText {
             out.extend_from_slice(fourth);
             return;
         }
+        self.to_row(out, table, place);
+        uint(out, u64::from(place.row));
+        out.extend_from_slice(third);
+        out.extend_from_slice(&self.query);
+        out.push(b'}');
+    }
+
+    /// Writes the block of a statement that changes tables (MySQL, MariaDB); `of` are the names of a database and a table.
+    pub(super) fn source_of_statement(&self, out: &mut Vec<u8>, of: (&str, &str), place: Place) {
+        let name = TableName { db: of.0.into(), schema: None, table: of.1.into() };
+        let table = TableSource::new(self.server, &name);
+        out.extend_from_slice(&self.head);
+        self.to_row(out, &table, place);
+        out.extend_from_slice(b"0,\"thread\":null,\"query\":null}");
+    }
+
+    /// What stands between a block's head and the number of a row in MySQL's and MariaDB's.
+    fn to_row(&self, out: &mut Vec<u8>, table: &TableSource, place: Place) {
+        let [first, second, ..] = &self.parts;
         let micros = self.micros(place);
         int(out, micros.div_euclid(1_000));
         out.extend_from_slice(first);
@@ -276,29 +295,6 @@ impl TransactionText {
         out.extend_from_slice(second);
         uint(out, place.at);
         out.extend_from_slice(b",\"row\":");
-        uint(out, u64::from(place.row));
-        out.extend_from_slice(third);
-        out.extend_from_slice(&self.query);
-        out.push(b'}');
-    }
-
-    /// Writes the block of a statement that changes tables (MySQL, MariaDB); `of` are the names of a database and a table.
-    pub(super) fn source_of_statement(&self, out: &mut Vec<u8>, of: (&str, &str), place: Place) {
-        let name = TableName { db: of.0.into(), schema: None, table: of.1.into() };
-        let table = TableSource::new(self.server, &name);
-        let [first, second, ..] = &self.parts;
-        let micros = self.micros(place);
-        out.extend_from_slice(&self.head);
-        int(out, micros.div_euclid(1_000));
-        out.extend_from_slice(first);
-        out.extend_from_slice(&table.db);
-        int(out, micros);
-        out.extend_from_slice(b",\"ts_ns\":");
-        int(out, micros.saturating_mul(1_000));
-        out.extend_from_slice(&table.table);
-        out.extend_from_slice(second);
-        uint(out, place.at);
-        out.extend_from_slice(b",\"row\":0,\"thread\":null,\"query\":null}");
     }
 
     /// The time of an event at a place of MySQL's or MariaDB's log.

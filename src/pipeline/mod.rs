@@ -243,8 +243,9 @@ async fn open_source<S: Source>(
     if start.send(started).is_err() || streams.await.is_err() {
         return Ok(None);
     }
-    log_start(options, &info, resume.is_some(), &position, copying, &notes);
+    // the status first: who reads the line and asks is told the same
     options.status.set(&options.name, Phase::Streaming);
+    log_start(options, &info, resume.is_some(), &position, copying, &notes);
     Ok(Some(Started { stream, encoder, board, captured: Arc::new(captured) }))
 }
 

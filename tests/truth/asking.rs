@@ -41,7 +41,8 @@ impl Asked {
         asked
     }
 
-    /// Starts it again after its end.
+    /// Starts it again after its end; `tests/chaos` does.
+    #[allow(dead_code)]
     pub async fn again(&mut self) {
         let mark = self.daemon.mark();
         self.daemon.start();

@@ -210,6 +210,8 @@ pub struct Ddl {
     pub db: String,
     /// What it does, by its first words.
     pub verb: DdlVerb,
+    /// It has IF EXISTS, or IF NOT EXISTS, in front of the names.
+    pub conditional: bool,
     /// The tables that it is about, by name: words are looked at, there is no grammar. Those of it that can't be told aren't here. Of a
     /// RENAME TABLE each old name is followed by the new one.
     pub tables: Vec<TableName>,
@@ -229,8 +231,10 @@ pub struct Ddl {
 pub enum DdlVerb {
     /// `CREATE TABLE`
     CreateTable,
-    /// `ALTER TABLE`, `CREATE INDEX`, `DROP INDEX`
+    /// `ALTER TABLE`
     AlterTable,
+    /// `CREATE INDEX`, `DROP INDEX`
+    Index,
     /// `DROP TABLE`
     DropTable,
     /// `RENAME TABLE`
@@ -241,7 +245,7 @@ pub enum DdlVerb {
     AlterDatabase,
     /// `DROP DATABASE`
     DropDatabase,
-    /// Anything else: views, routines, users, grants.
+    /// Anything else: views, routines, users, grants, temporary tables.
     Other,
 }
 

@@ -114,17 +114,7 @@ pub(crate) struct Effect {
 /// What a statement that is no DML, no part of a transaction and no TRUNCATE TABLE may do.
 pub(crate) fn effect(sql: &[u8]) -> Effect {
     let mut words = Words::new(sql);
-    let mut first = words.next();
-    if first.as_ref().is_some_and(|word| word.is("SET"))
-        && words.clone().next().is_some_and(|word| word.is("STATEMENT"))
-    {
-        // MariaDB: SET STATEMENT variable=value, ... FOR statement
-        while first.as_ref().is_some_and(|word| !word.is("FOR")) {
-            first = words.next();
-        }
-        first = words.next();
-    }
-    let Some(first) = first else { return Effect::default() };
+    let Some(first) = first_word(&mut words) else { return Effect::default() };
     if HARMLESS.iter().any(|word| first.is(word)) {
         return Effect::default();
     }
@@ -170,10 +160,74 @@ impl Effect {
     }
 }
 
-/// What a statement does by its first words, and the tables that it is about: database (none: the session's) and table. A table that can't
-/// be told without a grammar isn't among them.
-pub(crate) fn tables(sql: &[u8]) -> (DdlVerb, Vec<(Option<String>, String)>) {
-    let mut words = Words::new(sql);
+/// What a statement does, by its first words.
+#[derive(Debug)]
+pub(crate) struct Statement {
+    pub(crate) verb: DdlVerb,
+    /// The tables that it is about: database (none: the session's) and table. One that can't be told without a grammar isn't among them.
+    pub(crate) tables: Vec<(Option<String>, String)>,
+    /// It has IF EXISTS, or IF NOT EXISTS, in front of them.
+    pub(crate) conditional: bool,
+}
+
+impl Statement {
+    fn of(verb: DdlVerb) -> Self {
+        Self { verb, tables: Vec::new(), conditional: false }
+    }
+
+    /// Reads the text of one.
+    pub(crate) fn read(sql: &[u8]) -> Self {
+        let other = Self::of(DdlVerb::Other);
+        let mut words = Words::new(sql);
+        let Some(first) = first_word(&mut words) else { return other };
+        let verb = ["CREATE", "ALTER", "DROP", "RENAME"].into_iter().find(|verb| first.is(verb));
+        let Some(verb) = verb else { return other };
+        // OR REPLACE, UNIQUE, ONLINE, IGNORE: what the object is comes soon
+        for _ in 0..LOOKED_AT {
+            let Some(word) = words.next() else { return other };
+            // one of the session's own
+            if word.is("TEMPORARY") {
+                return other;
+            }
+            if word.is("DATABASE") || word.is("SCHEMA") {
+                return match verb {
+                    "CREATE" => Self::of(DdlVerb::CreateDatabase),
+                    "ALTER" => Self::of(DdlVerb::AlterDatabase),
+                    "DROP" => Self::of(DdlVerb::DropDatabase),
+                    _ => other,
+                };
+            }
+            if word.is("INDEX") {
+                while words.next().is_some_and(|word| !word.is("ON")) {}
+                let name = match (words.next().and_then(Word::name), words.next()) {
+                    (Some(db), Some(Word::Sign(b'.'))) => {
+                        words.next().and_then(Word::name).map(|table| (Some(db), table))
+                    }
+                    (Some(table), _) => Some((None, table)),
+                    _ => None,
+                };
+                return Self { tables: name.into_iter().collect(), ..Self::of(DdlVerb::Index) };
+            }
+            if word.is("TABLE") || word.is("TABLES") {
+                let verb = match verb {
+                    "CREATE" => DdlVerb::CreateTable,
+                    "ALTER" => DdlVerb::AlterTable,
+                    "DROP" => DdlVerb::DropTable,
+                    _ => DdlVerb::RenameTable,
+                };
+                let conditional = condition(&mut words);
+                return Self { verb, tables: listed(&mut words, verb), conditional };
+            }
+            if HARMLESS_OBJECTS.iter().any(|name| word.is(name)) || word.is("SEQUENCE") {
+                return other;
+            }
+        }
+        other
+    }
+}
+
+/// The first word of a statement, behind MariaDB's SET STATEMENT variable=value, ... FOR.
+fn first_word<'a>(words: &mut Words<'a>) -> Option<Word<'a>> {
     let mut first = words.next();
     if first.as_ref().is_some_and(|word| word.is("SET"))
         && words.clone().next().is_some_and(|word| word.is("STATEMENT"))
@@ -183,56 +237,21 @@ pub(crate) fn tables(sql: &[u8]) -> (DdlVerb, Vec<(Option<String>, String)>) {
         }
         first = words.next();
     }
-    let other = (DdlVerb::Other, Vec::new());
-    let Some(first) = first else { return other };
-    let verb = ["CREATE", "ALTER", "DROP", "RENAME"].into_iter().find(|verb| first.is(verb));
-    let Some(verb) = verb else { return other };
-    // OR REPLACE, TEMPORARY, UNIQUE, ONLINE, IGNORE: what the object is comes soon
-    for _ in 0..LOOKED_AT {
-        let Some(word) = words.next() else { return other };
-        let of = |verb| (verb, Vec::new());
-        if word.is("DATABASE") || word.is("SCHEMA") {
-            return match verb {
-                "CREATE" => of(DdlVerb::CreateDatabase),
-                "ALTER" => of(DdlVerb::AlterDatabase),
-                "DROP" => of(DdlVerb::DropDatabase),
-                _ => other,
-            };
-        }
-        if word.is("INDEX") {
-            while words.next().is_some_and(|word| !word.is("ON")) {}
-            let name = match (words.next().and_then(Word::name), words.next()) {
-                (Some(db), Some(Word::Sign(b'.'))) => words.next().and_then(Word::name).map(|table| (Some(db), table)),
-                (Some(table), _) => Some((None, table)),
-                _ => None,
-            };
-            return (DdlVerb::AlterTable, name.into_iter().collect());
-        }
-        if word.is("TABLE") || word.is("TABLES") {
-            let verb = match verb {
-                "CREATE" => DdlVerb::CreateTable,
-                "ALTER" => DdlVerb::AlterTable,
-                "DROP" => DdlVerb::DropTable,
-                _ => DdlVerb::RenameTable,
-            };
-            return (verb, listed(&mut words, verb));
-        }
-        if HARMLESS_OBJECTS.iter().any(|name| word.is(name)) || word.is("SEQUENCE") {
-            return other;
-        }
+    first
+}
+
+/// Takes IF EXISTS or IF NOT EXISTS, if that is next.
+fn condition(words: &mut Words<'_>) -> bool {
+    let is_there = words.clone().next().is_some_and(|word| word.is("IF"));
+    if is_there {
+        while words.next().is_some_and(|word| !word.is("EXISTS")) {}
     }
-    other
+    is_there
 }
 
 /// The names behind TABLE: one, or a list. Of a rename each new name, too.
 fn listed(words: &mut Words<'_>, verb: DdlVerb) -> Vec<(Option<String>, String)> {
     let mut found = Vec::new();
-    let mut ahead = words.clone();
-    if ahead.next().is_some_and(|word| word.is("IF")) {
-        // NOT EXISTS, EXISTS
-        words.next();
-        while words.next().is_some_and(|word| !word.is("EXISTS")) {}
-    }
     while let Some(first) = words.next().and_then(Word::name) {
         let mut name = (None, first);
         if words.clone().next().is_some_and(|word| matches!(word, Word::Sign(b'.'))) {
@@ -256,13 +275,8 @@ fn listed(words: &mut Words<'_>, verb: DdlVerb) -> Vec<(Option<String>, String)>
 
 /// The table that a CREATE or ALTER TABLE names first, from the words behind TABLE, which it takes.
 fn named_first(words: &mut Words<'_>) -> Option<String> {
-    let mut first = words.next()?;
-    if first.is("IF") {
-        // NOT EXISTS, EXISTS
-        while words.next().is_some_and(|word| !word.is("EXISTS")) {}
-        first = words.next()?;
-    }
-    let first = first.name()?;
+    condition(words);
+    let first = words.next()?.name()?;
     if words.clone().next().is_some_and(|word| matches!(word, Word::Sign(b'.'))) {
         words.next();
         return words.next()?.name();
@@ -460,17 +474,20 @@ mod tests {
     #[test]
     fn a_statement_says_what_it_does_and_to_which_tables() {
         let told = |sql: &str| {
-            let (verb, tables) = tables(sql.as_bytes());
+            let Statement { verb, tables, .. } = Statement::read(sql.as_bytes());
             let name = |(db, table): (Option<String>, String)| db.map_or(table.clone(), |db| format!("{db}.{table}"));
             (verb, tables.into_iter().map(name).collect::<Vec<_>>().join(" "))
         };
         for (sql, verb, expected) in [
             ("CREATE TABLE t (a INT)", DdlVerb::CreateTable, "t"),
-            ("create temporary table if not exists `d`.`t` like u", DdlVerb::CreateTable, "d.t"),
+            ("create table if not exists `d`.`t` like u", DdlVerb::CreateTable, "d.t"),
+            ("create temporary table if not exists `d`.`t` like u", DdlVerb::Other, ""),
+            ("/* a temporary table */ alter table t add a int", DdlVerb::AlterTable, "t"),
+            ("drop table `if`", DdlVerb::DropTable, "if"),
             ("CREATE OR REPLACE TABLE d.t (a INT)", DdlVerb::CreateTable, "d.t"),
             ("/* c */ ALTER ONLINE TABLE t ADD a INT", DdlVerb::AlterTable, "t"),
-            ("CREATE UNIQUE INDEX i USING BTREE ON d.t (a)", DdlVerb::AlterTable, "d.t"),
-            ("DROP INDEX i ON t", DdlVerb::AlterTable, "t"),
+            ("CREATE UNIQUE INDEX i USING BTREE ON d.t (a)", DdlVerb::Index, "d.t"),
+            ("DROP INDEX i ON t", DdlVerb::Index, "t"),
             ("DROP TABLE IF EXISTS a, d.b , `c` /* generated by server */", DdlVerb::DropTable, "a d.b c"),
             ("RENAME TABLE a TO b, d.c TO d.e", DdlVerb::RenameTable, "a b d.c d.e"),
             ("CREATE DATABASE d CHARACTER SET latin1", DdlVerb::CreateDatabase, ""),
@@ -536,7 +553,7 @@ mod tests {
         for odd in [&b""[..], b"/*", b"--", b"/*!", b"`", b"\xff\xfe", b"SET STATEMENT", b"ALTER", b"CREATE /*M!999999"]
         {
             effect(odd);
-            tables(odd);
+            Statement::read(odd);
             names(odd, "t");
         }
     }

@@ -170,15 +170,16 @@ impl Assembler {
     }
 
     /// The tables that a statement which is to be told is about.
-    fn tables_of_ddl(&self, query: &Query<'_>) -> (DdlVerb, Vec<TableName>) {
+    fn tables_of_ddl(&self, query: &Query<'_>) -> (ddl::Statement, Vec<TableName>) {
         let fold = |name: String| if self.fold_case { name.to_lowercase() } else { name };
-        let (verb, names) = ddl::tables(query.sql);
+        let mut statement = ddl::Statement::read(query.sql);
         let table = |(own, table): (Option<String>, String)| TableName {
             db: fold(own.unwrap_or_else(|| String::from_utf8_lossy(query.db).into_owned())).into(),
             schema: None,
             table: fold(table).into(),
         };
-        (verb, names.into_iter().map(table).collect())
+        let tables = std::mem::take(&mut statement.tables).into_iter().map(table).collect();
+        (statement, tables)
     }
 
     /// The next table of a statement that is to be told with what becomes of it; none if all were asked for.
@@ -186,8 +187,8 @@ impl Assembler {
         if !self.tells_ddl || self.passing.is_some() {
             return None;
         }
-        let (verb, tables) = self.tables_of_ddl(query);
-        if !matches!(verb, DdlVerb::CreateTable | DdlVerb::AlterTable | DdlVerb::RenameTable) {
+        let (statement, tables) = self.tables_of_ddl(query);
+        if !matches!(statement.verb, DdlVerb::CreateTable | DdlVerb::AlterTable | DdlVerb::RenameTable) {
             return None;
         }
         for name in tables.into_iter().filter(|name| checks::captures(&self.filter, &name.db, &name.table)) {
@@ -210,7 +211,7 @@ impl Assembler {
         if !self.tells_ddl || self.passing.is_some() {
             return;
         }
-        let (verb, tables) = self.tables_of_ddl(query);
+        let (ddl::Statement { verb, conditional, .. }, tables) = self.tables_of_ddl(query);
         let end = u64::from(header.timestamp) + u64::from(query.seconds);
         let after = std::mem::take(&mut self.asked).into_iter().filter_map(|(name, found)| {
             let found = found.filter(|found| self.versions.is_too_young(&name, found, end).is_none())?;
@@ -222,7 +223,7 @@ impl Assembler {
         let captured = tables.iter().map(|name| checks::captures(&self.filter, &name.db, &name.table)).collect();
         let of_db = matches!(verb, DdlVerb::CreateDatabase | DdlVerb::AlterDatabase | DdlVerb::DropDatabase);
         let captured_db = of_db && checks::captures_in(&self.filter, &db);
-        draft.ddl(Ddl { sql, db, verb, tables, captured, captured_db, after, place });
+        draft.ddl(Ddl { sql, db, verb, conditional, tables, captured, captured_db, after, place });
     }
 
     /// A statement that changes rows and is in the log as such, without its rows: a failure of the table that it is about. What its

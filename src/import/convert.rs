@@ -434,7 +434,10 @@ impl<'a> Converter<'a> {
         if let Some(Stopped { at, again }) = stopped {
             self.document.set("source.start_at", &at.to_string());
             self.set("backfill.mode", "never");
-            self.advise("stop the connector for good before the offsets are read, and don't start it again: what it publishes after that is published twice; its slot is used on");
+            self.advise("stop the connector for good before the offsets are read, and don't start it again: what it publishes after that is published twice");
+            if self.connector == Connector::Postgres {
+                self.advise("the connector's slot is used on: don't drop it");
+            }
             if let Some(again) = again {
                 self.advise(again);
             }

@@ -7,19 +7,10 @@ mod support;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use support::kafka::{self, Record};
+use support::kafka::{self, Record, wait_for_records};
 use support::source::{Kind, PATIENCE, Source, wait_until_streaming};
 
 const BINLOG: [Kind; 2] = [Kind::Mysql, Kind::Mariadb];
-
-/// The records of a topic once there are so many.
-async fn wait_for_records(topic: &str, count: usize) -> Vec<Record> {
-    support::eventually(PATIENCE, &format!("{count} records of {topic}"), || async {
-        let records = kafka::read_committed(topic).await;
-        if records.len() >= count { Ok(records) } else { Err(format!("{} records", records.len())) }
-    })
-    .await
-}
 
 /// What a statement's record says of a table: its kind, which table, and the names of its columns.
 fn told(record: &Record) -> Vec<Json> {

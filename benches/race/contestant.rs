@@ -118,7 +118,12 @@ impl Contestant {
             source.exec(&format!("insert into pulse values ({id}, 0)")).await;
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        let Process::Theirs { dir, .. } = &self.process else { return };
+        let offsets = dir.path().join("offsets");
+        while std::fs::metadata(&offsets).map_or(0, |it| it.len()) == 0 {
+            assert!(Instant::now() < deadline, "Debezium Server writes no offsets\n{}", self.logs());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         self.stop().await;
     }
 

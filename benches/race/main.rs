@@ -1,4 +1,4 @@
-//! The race: Rowcast beside Debezium Server, the same backlog, the same Kafka, the same bytes in its topics, one after the other in one run.
+//! The race: Rowcast beside Debezium Server, the same backlog, the same Kafka, the same form in its topics, one after the other in one run.
 //!
 //! `make race`, or `cargo bench --bench race -- [postgres|mysql] [CHANGES]` inside `scripts/with-servers.sh`. The backlog: half of the changes are inserts,
 //! half updates, ten columns, transactions of 100. Each contestant knows where to begin and is stopped when the backlog is written; its wall goes

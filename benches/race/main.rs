@@ -1,6 +1,7 @@
 //! The race: Rowcast beside Debezium Server, the same backlog, the same Kafka, the same form in its topics, one after the other in one run.
 //!
-//! `make race`, or `cargo bench --bench race -- [postgres|mysql] [CHANGES]` inside `scripts/with-servers.sh`. The backlog: half of the changes are inserts,
+//! `make race`, or `cargo bench --bench race -- [postgres|mysql] [CHANGES]` inside `scripts/with-servers.sh`; with
+//! `ROWCAST_RACE_ALONE` set the original is left out, for profiles. The backlog: half of the changes are inserts,
 //! half updates, ten columns, transactions of 100. Each contestant knows where to begin and is stopped when the backlog is written; its wall goes
 //! from the start of its process to the last record in the topic, and its CPU and memory are its process' own. Several rounds
 //! (`ROWCAST_RACE_ROUNDS`, 3), each with every contestant; the figures told are medians. Then the latency of single-row commits, 1,000 a second, from
@@ -88,7 +89,7 @@ async fn race(kind: Kind, changes: u64, rounds: usize) -> (String, Vec<Result>) 
     };
     let mut contestants = Vec::new();
     for round in 0..rounds {
-        for who in Who::ALL {
+        for who in Who::all() {
             contestants.push((who, Contestant::begin(who, &source, round).await));
         }
     }
@@ -108,7 +109,7 @@ async fn race(kind: Kind, changes: u64, rounds: usize) -> (String, Vec<Result>) 
         laps.push((*who, lap));
     }
     let mut results = Vec::new();
-    for who in Who::ALL {
+    for who in Who::all() {
         let of = |figure: fn(&Lap) -> f64| {
             let mut all: Vec<f64> = laps.iter().filter(|lap| lap.0 == who).map(|lap| figure(&lap.1)).collect();
             all.sort_by(f64::total_cmp);

@@ -22,6 +22,10 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// What the producer holds in memory.
 const QUEUE_KBYTES: usize = 24_576;
+/// How long a transaction may stay open: short, so that a dead daemon doesn't hold back readers of committed records for long.
+const TRANSACTION_MS: usize = 15_000;
+/// How long records wait for others, at least once.
+const LINGER_MS: usize = 25;
 
 /// What a source's Kafka sink needs.
 #[derive(Debug, Clone)]
@@ -80,7 +84,6 @@ impl KafkaSettings {
         let mut config = self.base();
         config
             .set("compression.type", "lz4")
-            .set("linger.ms", "25")
             .set("enable.idempotence", "true")
             // as Java clients do, so that a topic shared with them has one key in one partition
             .set("partitioner", "murmur2_random")
@@ -88,9 +91,12 @@ impl KafkaSettings {
             .set("queue.buffering.max.messages", "200000")
             // success needs no report: nothing in flight and no failure reported means that all was delivered
             .set("delivery.report.only.error", "true");
+        // what is in no full batch is sent by the flush before a commit (`super::delivery`); at least once, readers needn't wait for that
+        config.set("linger.ms", if self.transactional { self.patience() / 3 } else { LINGER_MS }.to_string());
         if self.transactional {
-            // short, so that a dead daemon doesn't hold back readers of committed records for long
-            config.set("transactional.id", format!("rowcast.{}", self.source)).set("transaction.timeout.ms", "15000");
+            config
+                .set("transactional.id", format!("rowcast.{}", self.source))
+                .set("transaction.timeout.ms", TRANSACTION_MS.to_string());
         }
         // the topics' own limits count, and these are looked at
         config.set("message.max.bytes", "1000000000");
@@ -104,15 +110,24 @@ impl KafkaSettings {
 
     /// In bytes: the largest record that the producer takes, and the largest batch that it makes.
     pub(super) fn limits(&self) -> (usize, usize) {
-        let number = |name: &str, default: usize| {
-            let found = self.properties.iter().rev().find(|(key, _)| key == name);
-            found.and_then(|(_, value)| value.expose_secret().trim().parse().ok()).unwrap_or(default)
-        };
         // a message that doesn't fit into the queue would wait for ever
-        let queue = number("queue.buffering.max.kbytes", QUEUE_KBYTES).saturating_mul(1024);
-        let record = number("message.max.bytes", 1_000_000_000).min(queue);
-        let batch = number("batch.size", 1_000_000).min(self.most_batch.load(Ordering::Relaxed)).min(record);
+        let queue = self.number("queue.buffering.max.kbytes", QUEUE_KBYTES).saturating_mul(1024);
+        let record = self.number("message.max.bytes", 1_000_000_000).min(queue);
+        let batch = self.number("batch.size", 1_000_000).min(self.most_batch.load(Ordering::Relaxed)).min(record);
         (record, batch)
+    }
+
+    /// How long a record of a transaction may take, in milliseconds.
+    fn patience(&self) -> usize {
+        let timeouts = ["transaction.timeout.ms", "message.timeout.ms", "delivery.timeout.ms"];
+        let given = timeouts.map(|name| self.number(name, TRANSACTION_MS)).into_iter().filter(|given| *given > 0);
+        given.min().unwrap_or(TRANSACTION_MS).min(TRANSACTION_MS)
+    }
+
+    /// A property that is a number, or what it is by default.
+    fn number(&self, name: &str, default: usize) -> usize {
+        let found = self.properties.iter().rev().find(|(key, _)| key == name);
+        found.and_then(|(_, value)| value.expose_secret().trim().parse().ok()).unwrap_or(default)
     }
 }
 

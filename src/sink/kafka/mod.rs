@@ -20,11 +20,12 @@
 //!
 //! rdkafka's `flush`, on which its `commit_transaction` relies, polls in slices of 100 ms, and its `poll` spins through the last
 //! millisecond of any time-out. So we flush by librdkafka's own call ([`client::flush`]), which wakes up the moment that
-//! nothing is in flight, and commit only then. A flush overrides `linger.ms`, which may therefore be long: librdkafka's
-//! threads spin through the last millisecond of it too.
+//! nothing is in flight, and commit only then. A flush overrides `linger.ms`, which is therefore long; when to flush is the subject of
+//! [`delivery`].
 
 mod check;
 mod client;
+mod delivery;
 pub mod tail;
 mod topics;
 
@@ -52,12 +53,11 @@ use crate::format::json::ENVELOPE_VERSION;
 use crate::pipeline::{Destination, Encoded, Headers, Record};
 use crate::status::Probe;
 use client::{Failure, is_fenced};
+use delivery::{Sent, Wait};
 use topics::{TopicKind, Topics};
 
 /// How long one request that takes over or commits may take before the run is started anew.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long a flush waits before failed deliveries are looked at; it returns at once when all is delivered.
-const FLUSH_SLICE: Duration = Duration::from_millis(50);
 /// Commits after which the list of settled tables is written again, so that a start finds it near the topic's end.
 const TABLES_AGAIN: u32 = 2_000;
 /// How long a broker may take for a sign of life.
@@ -100,6 +100,7 @@ impl OpenSink for KafkaSettings {
             ended: None,
             since_tables: 0,
             limits: self.limits(),
+            sent: Sent::default(),
         };
         if self.transactional {
             sink.producer
@@ -140,6 +141,7 @@ struct KafkaSink {
     since_tables: u32,
     /// The largest record and batch, in bytes.
     limits: (usize, usize),
+    sent: Sent,
 }
 
 impl KafkaSink {
@@ -183,13 +185,15 @@ impl KafkaSink {
         record.key = key;
         record.payload = value;
         record.headers = headers;
+        self.sent.add(key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len));
+        let mut wait = Wait::new();
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     // this is where a slow Kafka holds back the source; the producer bounds the wait by the messages' time-out
                     self.producer.poll(Duration::ZERO);
-                    std::thread::sleep(FULL_QUEUE);
+                    wait.a_moment(&self.producer, FULL_QUEUE);
                     self.check_deliveries()?;
                     record = back;
                 }
@@ -277,11 +281,13 @@ impl KafkaSink {
     /// Waits until nothing is in flight. librdkafka gives up a record after its own time-out (`message.timeout.ms`, at most the
     /// transaction's), so this ends.
     fn drain(&self) -> Result<(), RunError> {
-        while self.producer.in_flight_count() > 0 {
-            client::flush(&self.producer, FLUSH_SLICE);
+        let mut wait = Wait::new();
+        while delivery::in_flight(&self.producer) > 0 {
+            wait.for_all(&self.producer, &self.sent, self.limits.1);
             self.producer.poll(Duration::ZERO);
             self.check_deliveries()?;
         }
+        self.sent.clear();
         Ok(())
     }
 }

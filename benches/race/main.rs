@@ -22,6 +22,7 @@ mod common;
 
 mod contestant;
 mod plot;
+mod spent;
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ use common::latency::{drained, reader, write};
 use common::support::source::{Kind, Source, Writer};
 use common::{COLUMNS, LIMIT, PER_TRANSACTION, Wanted, cost, fill};
 use contestant::{Contestant, Who};
+use spent::Spent;
 
 /// One contestant's way through the backlog.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +43,8 @@ pub struct Lap {
     pub rss_mb: f64,
     /// Milliseconds from the start of the process to the first record.
     pub first_ms: f64,
+    /// Whose CPU time it was.
+    pub spent: Spent,
 }
 
 /// What a contestant reached: the medians of its laps, and its latency.
@@ -58,6 +62,8 @@ pub struct Result {
     pub first: f64,
     /// Milliseconds at 1,000 commits a second: the median, and what 99 % stay below.
     pub latency: (f64, f64),
+    /// CPU seconds per million changes, by whose they are.
+    pub spent: Spent,
 }
 
 #[tokio::main(flavor = "multi_thread")]
@@ -115,15 +121,22 @@ async fn race(kind: Kind, changes: u64, rounds: usize) -> (String, Vec<Result>) 
             all.sort_by(f64::total_cmp);
             all[all.len() / 2]
         };
+        let per_million = changes as f64 / 1e6;
         // those of the last round
         let (_, contestant) = contestants.iter_mut().rev().find(|it| it.0 == who).unwrap();
         results.push(Result {
             who,
             rate: changes as f64 / of(|lap| lap.wall),
-            cpu: of(|lap| lap.cpu) / (changes as f64 / 1e6),
+            cpu: of(|lap| lap.cpu) / per_million,
             rss_mb: of(|lap| lap.rss_mb),
             first: of(|lap| lap.first_ms) / 1000.0,
             latency: latency(contestant, &source).await,
+            spent: Spent {
+                database: of(|lap| lap.spent.database) / per_million,
+                broker: of(|lap| lap.spent.broker) / per_million,
+                librdkafka: of(|lap| lap.spent.librdkafka) / per_million,
+                publisher: of(|lap| lap.spent.publisher) / per_million,
+            },
         });
     }
     (server, results)
@@ -154,6 +167,7 @@ async fn update(source: &Source, rows: u64) {
 /// Starts it and waits for its last record.
 async fn lap(contestant: &mut Contestant, source: &Source, changes: u64) -> Lap {
     let topic = contestant.topic(source, "load_");
+    let before = spent::servers(source.kind());
     let begun = Instant::now();
     contestant.start();
     let deadline = begun + LIMIT;
@@ -175,9 +189,10 @@ async fn lap(contestant: &mut Contestant, source: &Source, changes: u64) -> Lap 
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let wall = begun.elapsed().as_secs_f64();
-    let cost = cost(contestant.pid());
+    let (cost, threads) = (cost(contestant.pid()), spent::threads(contestant.pid()));
     contestant.stop().await;
-    Lap { wall, cpu: cost.cpu, rss_mb: cost.rss_mb, first_ms: first_ms.unwrap_or_default() }
+    let spent = Spent::since(before, source.kind(), threads);
+    Lap { wall, cpu: cost.cpu, rss_mb: cost.rss_mb, first_ms: first_ms.unwrap_or_default(), spent }
 }
 
 /// Milliseconds from before an INSERT to its reader, at 1,000 a second.
@@ -236,6 +251,22 @@ fn tell(server: &str, changes: u64, results: &[Result]) {
             times(it.rss_mb, first.rss_mb / it.rss_mb),
             times(it.first, first.first / it.first),
             format!("{:.1} / {:.1}", it.latency.0, it.latency.1),
+        );
+    }
+    println!("CPU s per million, of which:");
+    println!(
+        "{:<34}{:>12}{:>12}{:>22}{:>20}{:>20}",
+        "", "database", "broker", "reading, encoding", "handing over", "librdkafka"
+    );
+    for it in results {
+        let Spent { database, broker, librdkafka, publisher } = it.spent;
+        let own = |value: f64| if it.who == Who::Debezium { "-".to_owned() } else { format!("{value:.2}") };
+        println!(
+            "{:<34}{database:>12.2}{broker:>12.2}{:>22}{:>20}{:>20}",
+            it.who.name(),
+            own(it.cpu - librdkafka - publisher),
+            own(publisher),
+            own(librdkafka),
         );
     }
 }

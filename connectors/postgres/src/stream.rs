@@ -38,6 +38,10 @@ use crate::replication::reader::{BATCH_BYTES, Frame, Reader};
 const PAUSE: Duration = Duration::from_millis(1);
 /// Batches beyond this size go out without a pause.
 const WORTH_A_PAUSE: usize = 64 << 10;
+/// With so much read in a pause the stream is a backlog, and waits some more times: each batch wakes four threads, whatever its size.
+const BACKLOG: usize = 16 << 10;
+/// Pauses of one batch of a backlog.
+const MOST_PAUSES: u8 = 3;
 /// How long an orderly end may take.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -83,8 +87,8 @@ pub struct PostgresStream {
     pending: Option<Relation>,
     /// Since when nothing came while somebody waited.
     waiting_since: Option<Instant>,
-    /// This batch has had its pause.
-    paused: bool,
+    /// Pauses that this batch has had.
+    pauses: u8,
     /// An error that is given out after the events before it.
     failed: Option<SourceError>,
 }
@@ -119,7 +123,7 @@ impl PostgresStream {
             drop_publication: parts.drop_publication,
             pending: None,
             waiting_since: None,
-            paused: false,
+            pauses: 0,
             failed: None,
         }
     }
@@ -229,7 +233,7 @@ impl PostgresStream {
 
     fn batch_of(&mut self, data: Bytes) -> Batch {
         let collected = self.assembler.take();
-        self.paused = false;
+        self.pauses = 0;
         self.waiting_since = None;
         Batch { data, tables: collected.tables, open: collected.open, events: collected.events, ..Batch::default() }
     }
@@ -296,11 +300,12 @@ impl PostgresStream {
         if self.reader.read_ready().await.map_err(|error| self.lost(&error))?.is_some() {
             return Ok(None);
         }
-        if self.paused || !self.reader.is_busy() || self.reader.walked() > WORTH_A_PAUSE {
+        let most = if self.reader.walked() > BACKLOG { MOST_PAUSES } else { 1 };
+        if self.pauses >= most || !self.reader.is_busy() || self.reader.walked() > WORTH_A_PAUSE {
             return Ok(Some(self.batch()));
         }
         // before the await: a dropped call must not pause again
-        self.paused = true;
+        self.pauses += 1;
         tokio::time::sleep(PAUSE).await;
         Ok(None)
     }

@@ -10,7 +10,11 @@ pub(super) fn double(out: &mut Vec<u8>, number: f64) {
         return not_finite(out, number.is_nan(), number > 0.0);
     }
     let mut buffer = zmij::Buffer::new();
-    let mut digits = Digits::read(buffer.format_finite(number).as_bytes());
+    let text = buffer.format_finite(number);
+    if let Some(plain) = plain(text, number.abs()) {
+        return out.extend_from_slice(plain);
+    }
+    let mut digits = Digits::read(text.as_bytes());
     if digits.count == 1 && number.abs() < 1e-300 {
         digits = digits.two(|text| text.parse::<f64>().is_ok_and(|it| it == number), number);
     }
@@ -23,11 +27,23 @@ pub(super) fn float(out: &mut Vec<u8>, number: f32) {
         return not_finite(out, number.is_nan(), number > 0.0);
     }
     let mut buffer = zmij::Buffer::new();
-    let mut digits = Digits::read(buffer.format_finite(number).as_bytes());
+    let text = buffer.format_finite(number);
+    if let Some(plain) = plain(text, f64::from(number.abs())) {
+        return out.extend_from_slice(plain);
+    }
+    let mut digits = Digits::read(text.as_bytes());
     if digits.count == 1 && number.abs() < 1e-37 {
         digits = digits.two(|text| text.parse::<f32>().is_ok_and(|it| it == number), f64::from(number));
     }
     digits.write(out);
+}
+
+/// The text of a number that Java writes without an exponent, if it is in this form already.
+fn plain(text: &str, size: f64) -> Option<&[u8]> {
+    let bytes = text.as_bytes();
+    let (_, fraction) = bytes.split_at(bytes.iter().position(|byte| *byte == b'.')?);
+    let ends = fraction.len() > 1 && fraction.iter().skip(1).all(u8::is_ascii_digit);
+    (ends && (1e-3..1e7).contains(&size)).then_some(bytes)
 }
 
 fn not_finite(out: &mut Vec<u8>, nan: bool, positive: bool) {
@@ -140,7 +156,10 @@ pub(super) fn unscaled(text: &str, scale: i32, with: impl FnOnce(&[u8])) -> bool
     let kept = whole.len() as i64 + i64::from(scale);
     let all = whole.iter().chain(fraction).copied().chain(std::iter::repeat(b'0'));
     let count = usize::try_from(kept).unwrap_or(0);
-    if count <= 38 {
+    if count <= 18 {
+        let number = all.take(count).fold(0_i64, |sum, digit| sum * 10 + i64::from(digit - b'0'));
+        shortest(&(if negative { -number } else { number }).to_be_bytes(), with);
+    } else if count <= 38 {
         let number = all.take(count).fold(0_i128, |sum, digit| sum * 10 + i128::from(digit - b'0'));
         integer(if negative { -number } else { number }, with);
     } else {
@@ -151,13 +170,16 @@ pub(super) fn unscaled(text: &str, scale: i32, with: impl FnOnce(&[u8])) -> bool
 
 /// The bytes of an integer.
 pub(super) fn integer(number: i128, with: impl FnOnce(&[u8])) {
-    let bytes = number.to_be_bytes();
-    let sign = if number < 0 { 0xff } else { 0 };
-    // a byte is superfluous if it is the sign's and the next one begins with the sign's bit
+    shortest(&number.to_be_bytes(), with);
+}
+
+/// Big-endian bytes of an integer without those that are superfluous: the sign's, where the next one begins with the sign's bit.
+fn shortest(bytes: &[u8], with: impl FnOnce(&[u8])) {
+    let sign = if bytes.first().is_some_and(|first| *first >= 0x80) { 0xff } else { 0 };
     let extra = bytes
         .windows(2)
         .take_while(|pair| matches!(pair, [first, second] if *first == sign && (*second ^ sign) < 0x80));
-    with(bytes.get(extra.count()..).unwrap_or(&bytes));
+    with(bytes.get(extra.count()..).unwrap_or(bytes));
 }
 
 /// The same for more digits than fit into sixteen bytes.
@@ -196,12 +218,7 @@ fn large(negative: bool, digits: impl Iterator<Item = u8>, with: impl FnOnce(&[u
             carry = over;
         }
     }
-    let sign = if bytes.first().is_some_and(|first| *first >= 0x80) { 0xff } else { 0 };
-    let extra = bytes
-        .windows(2)
-        .take_while(|pair| matches!(pair, [first, second] if *first == sign && (*second ^ sign) < 0x80));
-    let from = extra.count();
-    with(bytes.get(from..).unwrap_or(&bytes));
+    shortest(&bytes, with);
 }
 
 /// Writes a decimal's unscaled number in base64; false, and nothing, if the text is none.

@@ -184,11 +184,12 @@ async fn write(source: &Source, stop: Arc<AtomicBool>, rows: u64) -> tokio::task
                 0 => format!("delete from busy where id = {id}"),
                 1 => format!("insert into busy values ({}, {n})", rows + n),
                 // also among the last ones, which the copy comes to at its end
-                2 => format!("update busy set n = {n} where id > {}", rows - 3),
+                2 => format!("update busy set n = {n} where id between {} and {rows}", rows - 3),
                 _ => format!("update busy set n = {n} where id = {id}"),
             };
             writer.run(&statement).await;
-            tokio::time::sleep(Duration::from_millis(3)).await;
+            // slow enough that the lives of the daemon, short as they are, keep up with it
+            tokio::time::sleep(Duration::from_millis(8)).await;
         }
     })
 }

@@ -67,6 +67,8 @@ pub(super) struct Copy {
     pub(super) ending: Option<Ending>,
     /// It is read to its end, and its last rows are held back until another table has some.
     pub(super) held_back: bool,
+    /// A read was refused, since more changed meanwhile than is remembered: nothing of it is held back.
+    pub(super) hurried: bool,
 }
 
 /// Rows a second, over the last moments.
@@ -97,6 +99,7 @@ impl Copy {
             speed,
             ending: None,
             held_back: false,
+            hurried: false,
         }
     }
 

@@ -81,6 +81,7 @@ impl Board {
         copy.held_back = false;
         copy.merge.watched(position);
         if !copy.merge.accepts(&piece.reading) {
+            copy.hurried = true;
             match &piece.part {
                 Part::Range { index, .. } => read_again(copy.ranges.get_mut(*index)),
                 Part::Whole { .. } => copy.start_over(),

@@ -5,7 +5,7 @@
 //!
 //! Guarantees: a snapshot has one `first` at most, also across restarts, since what was said is in the checkpoint of the rows that say it; a row
 //! that is the last of its table, or of all, is the last that is published of it. Not every table and snapshot has them: the last rows may be
-//! dropped for newer changes, a copy may end without being complete, and what is published isn't held back for long ([`crate::pipeline`]).
+//! dropped for newer changes, a copy may end without being complete, and what is published isn't held back for long ([`crate::pipeline`]). Fails never.
 
 use super::board::{Board, Inner, Part, PieceOf};
 
@@ -100,11 +100,11 @@ impl Board {
         Markers { first, last }
     }
 
-    /// What may follow a piece that isn't judged yet, if all of its rows are published.
+    /// What may follow a piece that isn't judged yet, if all of its rows are published; nothing if it doesn't count or mustn't wait.
     pub fn behind(&self, piece: &PieceOf) -> Behind {
         let mut inner = self.lock();
         let others = inner.copies.iter().any(|it| it.state.copy != piece.copy && !it.is_over());
-        let Some(copy) = inner.copy(&piece.copy).filter(|copy| copy.is_current(&piece.part)) else {
+        let Some(copy) = inner.copy(&piece.copy).filter(|copy| copy.is_current(&piece.part) && !copy.hurried) else {
             return Behind::Nothing;
         };
         let (this, asked) = match &piece.part {

@@ -8,7 +8,7 @@
 //!
 //! Guarantees: what is held isn't judged, so that no checkpoint counts it, and a run that ends forgets it as it does with any piece that waits;
 //! a table's pieces are judged in their order. Nothing is held for longer than [`LONGEST`] ([`LAST`] for a table's last piece), nor while a reader
-//! has no room.
+//! has no room. Fails never; what can't wait is judged without knowing what comes behind it.
 
 use std::time::{Duration, Instant};
 

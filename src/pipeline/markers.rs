@@ -1,5 +1,6 @@
 //! Markers of copied rows, written into their records when they are staged: only then it is known which rows are published. What is said is
-//! decided by the board ([`crate::backfill::markers`]); formats without markers are left alone.
+//! decided by the board ([`crate::backfill::markers`]); formats without markers are left alone. Fails never: two rows of a
+//! piece are looked at, however many it has.
 
 use std::ops::Range;
 

@@ -24,7 +24,8 @@ fn snapshot() -> Snapshot {
 /// A board whose readers have planned all tables, with ranges of these names.
 fn board(copies: Vec<CopyState>, ranges: &[&str]) -> Board {
     let board = Board::new(copies, Tables::new(), 9, WatchList::default());
-    while let Some(Work::Prepare(copy)) = board.take() {
+    let work: Vec<Work> = std::iter::from_fn(|| board.take()).collect();
+    for copy in work.iter().map(Work::copy) {
         let name = TableName { db: "d".into(), schema: Some("public".into()), table: copy.id.table.as_str().into() };
         let ranges = ranges.iter().map(|it| (*it).to_owned()).collect();
         let plan = Plan { name, keyed: true, rows_move: false, ranges, rows: None, bytes: None };
@@ -147,6 +148,20 @@ fn what_comes_behind_a_piece_is_known_before_it_is_judged() {
     assert!(it.is_full());
     drop(waits);
     assert!(!it.is_full());
+}
+
+#[test]
+fn what_is_of_no_use_later_is_not_held_back() {
+    let it = board(vec![copy("a"), copy("b")], &["r0"]);
+    let running = Snapshot::Xids { xmin: 5, xmax: 9, running: vec![5] };
+    it.gate("a", &running);
+    let mut of = piece("a", 0, None);
+    assert_eq!(it.behind(&of), Behind::Tables);
+    let reading = Reading { snapshot: running, ..Reading::clone(&of.reading) };
+    of.reading = Arc::new(reading);
+    assert!(it.judge(&of, &[], 1, &LogPosition::Lsn(Lsn(1))).publish.is_empty(), "it isn't accepted");
+    of.part = Part::Range { index: 0, epoch: 1 };
+    assert_eq!(it.behind(&of), Behind::Nothing);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Markers of snapshots: rows that were read are written as `"snapshot":"true"`, beside the stream and before it is known which of them will be
 //! published; the first and the last are changed when they are. A table has two such rows, so that what a change costs (it finds the place and
 //! writes the value anew behind the buffer) doesn't count, and all others cost nothing.
+//!
+//! Guarantees: nothing but the marker changes, and nobody else's bytes. Fails never: a value that has no such place stays as it is.
 
 use std::ops::Range;
 

@@ -21,7 +21,8 @@ fn board(tables: &[&str]) -> Board {
 
 /// The readers plan what is waiting, each with these ranges.
 fn plan(board: &Board, ranges: &[&str]) {
-    while let Some(Work::Prepare(copy)) = board.take() {
+    let work: Vec<Work> = std::iter::from_fn(|| board.take()).collect();
+    for copy in work.iter().map(Work::copy) {
         let name = TableName { db: "d".into(), schema: Some("public".into()), table: copy.id.table.as_str().into() };
         let ranges = ranges.iter().map(|it| (*it).to_owned()).collect();
         board.planned(&copy.copy, &Plan { name, keyed: true, rows_move: false, ranges, rows: None, bytes: None });

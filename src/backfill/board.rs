@@ -114,6 +114,10 @@ pub(super) struct Inner {
     pub(super) parallelism: usize,
     /// Tables of which no event may be published: found anew whenever one of them changes.
     pub(super) stopped: Arc<HashSet<TableId>>,
+    /// A row of the snapshot was published that these copies are (`markers`).
+    pub(super) begun: bool,
+    /// Readers that wait for room for what they have read.
+    pub(super) wanting: usize,
 }
 
 impl Inner {
@@ -147,8 +151,11 @@ pub struct Board {
 impl Board {
     /// The board of a run that goes on with these copies.
     pub fn new(copies: Vec<CopyState>, tables: Tables, parallelism: usize, watch: WatchList) -> Self {
+        let begun = copies.iter().any(|copy| copy.snapshot_begun || copy.rows > 0);
+        // of a run that told no markers it is only known how many rows there were
+        let copies = copies.into_iter().map(|copy| CopyState { begun: copy.begun || copy.rows > 0, ..copy });
         let inner = Inner {
-            copies: copies.into_iter().map(Copy::new).collect(),
+            copies: copies.map(Copy::new).collect(),
             tables: Arc::new(tables),
             tables_changed: true,
             version: 1,
@@ -157,6 +164,8 @@ impl Board {
             lag: Duration::ZERO,
             parallelism,
             stopped: Arc::default(),
+            begun,
+            wanting: 0,
         };
         let board = Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -188,7 +197,9 @@ impl Board {
     pub fn to_keep(&self) -> (Vec<CopyState>, Arc<Tables>, bool, u64) {
         let mut inner = self.lock();
         let changed = std::mem::take(&mut inner.tables_changed);
-        (inner.copies.iter().map(Copy::kept).collect(), Arc::clone(&inner.tables), changed, inner.version)
+        let snapshot_begun = inner.begun;
+        let kept = inner.copies.iter().map(|copy| CopyState { snapshot_begun, ..copy.kept() }).collect();
+        (kept, Arc::clone(&inner.tables), changed, inner.version)
     }
 
     /// Whether something waits to be committed besides events.

@@ -375,6 +375,13 @@ impl Reader {
         let mut paid = 0;
         loop {
             let piece = reader.next().await?;
+            // no rows: what is left behind it is left behind the one before
+            if let (Some(empty), Some(before)) = (&piece, &mut previous)
+                && empty.rows == 0
+            {
+                before.rest.clone_from(&empty.rest);
+                continue;
+            }
             let last = piece.is_none();
             if let Some(piece) = std::mem::replace(&mut previous, piece) {
                 count += piece.rows;
@@ -428,9 +435,9 @@ impl Reader {
         let began = Instant::now();
         // encoded rows are about three times as long as raw ones
         let needed = piece.batch.memory().saturating_mul(3).clamp(1, most) as u32;
-        let held: OwnedSemaphorePermit = match Arc::clone(&self.permits).acquire_many_owned(needed).await {
+        let held = match Arc::clone(&self.permits).try_acquire_many_owned(needed) {
             Ok(held) => held,
-            Err(_) => return Err(Failure::Ended),
+            Err(_) => self.wait_for_room(needed).await?,
         };
         let waited = began.elapsed();
         let of = PieceOf {
@@ -451,6 +458,14 @@ impl Reader {
             Ok(()) => Ok(waited),
             Err(_) => Err(Failure::Ended),
         }
+    }
+
+    /// Waits for memory; what the publisher holds back gives way.
+    async fn wait_for_room(&self, needed: u32) -> Result<OwnedSemaphorePermit, Failure> {
+        let _waits = self.shared.board.wants_room();
+        // if there is no room for the message, the publisher has others to wake up for
+        let _ = self.shared.pieces.try_send(Message::Look);
+        Arc::clone(&self.permits).acquire_many_owned(needed).await.map_err(|_| Failure::Ended)
     }
 
     /// Waits while the stream is too far behind, and for its share of the rows a second.

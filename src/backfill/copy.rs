@@ -65,6 +65,10 @@ pub(super) struct Copy {
     pub(super) speed: Speed,
     /// In [`Phase::Ending`].
     pub(super) ending: Option<Ending>,
+    /// It is read to its end, and its last rows are held back until another table has some.
+    pub(super) held_back: bool,
+    /// A read was refused, since more changed meanwhile than is remembered: nothing of it is held back.
+    pub(super) hurried: bool,
 }
 
 /// Rows a second, over the last moments.
@@ -94,6 +98,8 @@ impl Copy {
             last_reading: None,
             speed,
             ending: None,
+            held_back: false,
+            hurried: false,
         }
     }
 
@@ -127,6 +133,7 @@ impl Copy {
         self.ranges.clear();
         self.asked.clear();
         self.later.clear();
+        self.held_back = false;
         if self.phase != Phase::Ending {
             self.phase = Phase::Waiting;
         }
@@ -142,6 +149,11 @@ impl Copy {
             && self.ranges.iter().all(|range| range.rest.is_none())
             && self.merge.rereads().is_empty()
             && !self.merge.is_overflown()
+    }
+
+    /// No row of it will be published any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.phase == Phase::Ending || self.is_done()
     }
 
     pub(super) fn progress(&self) -> TableProgress {

@@ -78,8 +78,10 @@ impl Board {
         if !copy.is_current(&piece.part) {
             return Verdict::default();
         }
+        copy.held_back = false;
         copy.merge.watched(position);
         if !copy.merge.accepts(&piece.reading) {
+            copy.hurried = true;
             match &piece.part {
                 Part::Range { index, .. } => read_again(copy.ranges.get_mut(*index)),
                 Part::Whole { .. } => copy.start_over(),
@@ -193,6 +195,7 @@ impl Board {
 
     fn remove(&self, inner: &mut Inner, place: usize, ending: Ending) {
         let id = inner.copies.remove(place).state.id;
+        inner.left();
         self.watch.set(&id, false);
         match ending.next {
             Some(next) => {
@@ -205,6 +208,7 @@ impl Board {
 
     fn finish(&self, inner: &mut Inner, place: usize) -> Option<(TableName, CopyState)> {
         let copy = inner.copies.remove(place);
+        inner.left();
         self.watch.set(&copy.state.id, false);
         let settled = if copy.state.requested_part() { copy.state.before.clone() } else { Some(Settled::Copied) };
         inner.set_table(&copy.state.id, settled);

@@ -11,7 +11,7 @@
 //!
 //! - [`merge`]: which rows may be published, and the proof.
 //! - [`board`]: what the copies of one run are doing; each is a `copy`. `taking`, `judging` and `operator` are its sides: the
-//!   readers', the publisher's, the operator's. `stopped`: tables that can't be followed.
+//!   readers', the publisher's, the operator's. `stopped`: tables that can't be followed. [`markers`]: which rows are first or last.
 //! - [`coordinator`]: the readers: which table, which range, how fast.
 //! - [`hold`]: the events of a table without a key, kept on disk until its rows are out.
 //! - [`plan`]: what a run copies. [`state`]: what a checkpoint keeps of it. [`watch`]: for which tables the encoders note keys.
@@ -24,6 +24,7 @@ pub mod coordinator;
 mod copy;
 pub mod hold;
 mod judging;
+pub mod markers;
 pub mod merge;
 mod operator;
 pub mod plan;

@@ -105,6 +105,12 @@ pub struct CopyState {
     /// An operator asked for it, not the configuration.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub requested: bool,
+    /// A row was published that says that it is the table's first, or that is taken for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begun: bool,
+    /// The same of the snapshot that the copy is a part of; known on the board while the copy is in progress.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub snapshot_begun: bool,
     /// Rows published.
     #[serde(default)]
     pub rows: u64,
@@ -139,6 +145,8 @@ impl CopyState {
             paused: false,
             before,
             requested: false,
+            begun: false,
+            snapshot_begun: false,
             rows: 0,
             bytes: 0,
             estimate: None,
@@ -157,6 +165,7 @@ impl CopyState {
         self.ranges = None;
         self.reread.clear();
         self.incomplete = false;
+        self.begun = false;
         (self.rows, self.bytes, self.dropped, self.again) = (0, 0, 0, 0);
     }
 }

@@ -45,7 +45,8 @@ impl Board {
                 });
             }
         }
-        let active = inner.copies.iter().filter(|copy| matches!(copy.phase, Phase::Preparing | Phase::Reading)).count();
+        let is_active = |copy: &&Copy| matches!(copy.phase, Phase::Preparing | Phase::Reading) && !copy.held_back;
+        let active = inner.copies.iter().filter(is_active).count();
         if active < inner.parallelism
             && let Some(next) = inner
                 .copies

@@ -9,8 +9,9 @@ pub mod json;
 
 use rowcast_core::{Op, Place, Table, TableName, Transaction, Value};
 
+use crate::backfill::markers::Marker;
 use crate::config::{DeleteMode, FlattenConfig, FormatConfig};
-use crate::pipeline::RecordHeader;
+use crate::pipeline::{Record, RecordHeader};
 pub use flat::Written;
 pub use json::{RowEvent, SourceNames};
 
@@ -74,6 +75,11 @@ impl Format {
     /// Whether rows are published instead of envelopes.
     pub fn is_flattened(&self) -> bool {
         self.flatten.is_some()
+    }
+
+    /// Whether rows that are read say which are the first and the last of their snapshot.
+    pub fn tells_markers(&self) -> bool {
+        self.debezium.as_ref().is_some_and(debezium::Codec::tells_markers)
     }
 
     fn flat(&self, table: Option<&Table>) -> Option<Box<json::FlatText>> {
@@ -235,6 +241,13 @@ impl TableText {
             _ => {
                 self.own_event(out, read.json.place(), &json::read_row(seq, row));
             }
+        }
+    }
+
+    /// Has the record of a row that was read say which one of its snapshot it is.
+    pub fn mark(&self, buf: &mut Vec<u8>, record: &mut Record, marker: Marker) {
+        if let Some(table) = &self.debezium {
+            table.mark(buf, record, marker);
         }
     }
 

@@ -14,6 +14,7 @@ use rowcast_core::TableName;
 use rowcast_core::backfill::Offset;
 
 use super::encode::Encoded;
+use super::held::HeldBack;
 use super::publish::Publisher;
 use super::stopped::Fate;
 use crate::backfill::board::{Part, Verdict};
@@ -42,7 +43,9 @@ struct Held {
 /// The pieces that wait, and the events that are held.
 #[derive(Default)]
 pub(super) struct Copies {
-    waiting: VecDeque<ReadPiece>,
+    pub(super) waiting: VecDeque<ReadPiece>,
+    /// Pieces that could be judged, until it is known what comes behind them.
+    pub(super) held: Vec<HeldBack>,
     holds: HashMap<TableId, Held>,
     /// How far the stream has come.
     pub(super) reached: Offset,
@@ -70,8 +73,8 @@ impl Copies {
         }
     }
 
-    /// Whether a piece, or a held event, can be published now.
-    fn is_ready(&self) -> bool {
+    /// Whether the stream has passed the bound of the next piece.
+    pub(super) fn is_ready(&self) -> bool {
         self.waiting.front().is_some_and(|piece| piece.of.reading.bound <= self.reached)
     }
 }
@@ -83,8 +86,9 @@ impl Publisher {
             return Ok(false);
         }
         self.void_copies()?;
-        let ready = self.copies.is_ready();
-        if ready && let Some(piece) = self.copies.waiting.pop_front() {
+        let piece = self.copies.next(&self.board, self.encoder.tells_markers());
+        let judged = piece.is_some();
+        if let Some(piece) = piece {
             self.publish_piece(piece)?;
         }
         let replayed = self.replay()?;
@@ -94,12 +98,12 @@ impl Publisher {
         if self.is_due() {
             self.commit()?;
         }
-        Ok((ready && self.copies.is_ready()) || replayed)
+        Ok(judged || replayed)
     }
 
     fn publish_piece(&mut self, piece: ReadPiece) -> Result<(), RunError> {
         let ReadPiece { of, rows } = piece;
-        let encoded = self
+        let mut encoded = self
             .runtime
             .block_on(rows)
             .map_err(|error| RunError::definite(format!("the encoder failed: {error}: a defect of rowcast")))??;
@@ -130,6 +134,7 @@ impl Publisher {
             if let Some((count, reason)) = &encoded.poison {
                 self.poisoned(*count, reason);
             }
+            self.mark_rows(&mut encoded, &publish, &of.copy);
         }
         for run in publish {
             self.stage_records(&encoded, run)?;
@@ -169,9 +174,9 @@ impl Publisher {
         }
     }
 
-    /// Whether pieces are on their way, for which the stream's events must not wait long.
+    /// Whether pieces are on their way or held back, for which the stream's events must not wait long.
     pub(super) fn is_copying(&self) -> bool {
-        !self.copies.waiting.is_empty()
+        !self.copies.waiting.is_empty() || !self.copies.held.is_empty()
     }
 
     /// A marker on the schema topic.

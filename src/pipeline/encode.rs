@@ -26,6 +26,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::poison::Poison;
 use super::{PipelineOptions, RunError};
+use crate::backfill::markers::Marker;
 use crate::backfill::merge::{KeyHash, Touch};
 use crate::backfill::watch::WatchList;
 use crate::config::{OnPoison, TopicTemplate};
@@ -149,6 +150,24 @@ pub struct Encoded {
     pub keys: Vec<KeyHash>,
     /// Bytes of the source's budget and the place among the workers, given back when this is dropped.
     pub held: Vec<OwnedSemaphorePermit>,
+}
+
+impl Encoded {
+    /// Whether a record is of a table's row, and not of what couldn't be encoded.
+    pub(super) fn is_row(&self, index: usize) -> bool {
+        let record = self.records.get(index);
+        let destination = record.and_then(|record| self.destinations.get(record.destination as usize));
+        destination.is_some_and(|destination| destination.table.is_some())
+    }
+
+    /// Has a row that was read say which one of its snapshot it is.
+    pub(super) fn mark(&mut self, index: usize, marker: Marker) {
+        let Some(record) = self.records.get_mut(index) else { return };
+        let destination = self.destinations.get(record.destination as usize);
+        if let Some(text) = destination.and_then(|destination| destination.text.as_ref()) {
+            text.mark(&mut self.buf, record, marker);
+        }
+    }
 }
 
 /// What a change did to a table that is being copied.
@@ -281,6 +300,11 @@ impl Encoder {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_us = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
         ReadText::new(&self.format, ReadAt { pos, log: ("", 0), xid: None, now_us }, read)
+    }
+
+    /// Whether rows that are read say which are the first and the last of their snapshot.
+    pub fn tells_markers(&self) -> bool {
+        self.format.tells_markers()
     }
 
     /// Encodes a batch into `buf`, which is cleared first.

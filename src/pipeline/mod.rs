@@ -14,6 +14,8 @@
 mod beat;
 mod copies;
 mod encode;
+mod held;
+mod markers;
 mod poison;
 mod publish;
 pub mod size;

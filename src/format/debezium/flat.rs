@@ -33,7 +33,29 @@ pub(super) struct Flat {
     exact: bool,
 }
 
+/// Whether a part is what rows say of the snapshot that they are from.
+pub(super) fn is_marker(part: &EventPart) -> bool {
+    matches!(part, EventPart::Source(field) if field == "snapshot")
+}
+
 impl Flat {
+    /// Where a row's value says that it is from a snapshot; `closing` is the length of what stands behind the row.
+    pub(super) fn markers(&self, value: &[u8], closing: usize) -> Vec<Range<usize>> {
+        let start = self.head.len();
+        let row = value.get(start..value.len().saturating_sub(closing)).unwrap_or_default();
+        let places = self.fields.iter().filter(|(_, part)| is_marker(part)).filter_map(|(name, _)| {
+            // `"name":`
+            let name = std::str::from_utf8(name.get(1..name.len().checked_sub(2)?)?).ok()?;
+            member(row, name)
+        });
+        places.map(|place| place.start + start..place.end + start).collect()
+    }
+
+    /// The names of the headers that say it.
+    pub(super) fn marker_headers(&self) -> impl Iterator<Item = &str> {
+        self.headers.iter().filter(|(_, part)| is_marker(part)).map(|(name, _)| &**name)
+    }
+
     /// Prepares for rows with this schema.
     pub(super) fn new(config: &FlattenConfig, codec: &Codec, row: &Schema) -> Self {
         let (schemas, exact) = (codec.config.value_schemas, codec.config.exact);

@@ -7,6 +7,7 @@
 //! names    names of topics and schemas   default  DEFAULTs, what stands for missing values
 //! ddl      the topic of statements       transactions  numbers of events; heartbeat
 //! mask     columns cut or hidden         flat     rows instead of envelopes
+//! marker   first and last rows of snapshots
 //! ```
 //!
 //! What doesn't change from row to row is prepared per table version, the schemas too: a row costs its decoding and some copies; only some
@@ -22,6 +23,7 @@ mod default;
 mod flat;
 mod form;
 mod heartbeat;
+mod marker;
 mod mask;
 pub mod names;
 mod nested;

@@ -8,6 +8,7 @@
 //! `version` is that of the form: the Debezium whose events these are equal to. The three times behind `op` are the clock when the batch
 //! was encoded, as the original's are those of its processing: they are the one thing in an event that differs when it is sent again.
 
+use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rowcast_core::{Lsn, Mark, Op, Place, TableName, Transaction};
@@ -438,11 +439,19 @@ pub(super) fn transaction_schema() -> Schema {
 /// The text between an event's `"source":` and `,"transaction":`, and its `op`; none if it is no event of this format. Texts of rows hold
 /// no unescaped quote, so that the last of these words is the envelope's.
 pub fn parts_of(value: &[u8]) -> Option<(&[u8], &[u8])> {
-    let last = |word: &[u8]| value.windows(word.len()).rposition(|window| window == word);
-    let end = last(b",\"transaction\":")?;
-    let from = value.get(..end)?.windows(10).rposition(|window| window == b",\"source\":")? + 10;
-    let op = last(b",\"op\":\"")? + 7;
-    Some((value.get(from..end)?, value.get(op..=op)?))
+    let op = last_of(value, b",\"op\":\"")? + 7;
+    Some((value.get(source_of(value)?)?, value.get(op..=op)?))
+}
+
+/// Where an event has its source.
+pub(super) fn source_of(value: &[u8]) -> Option<Range<usize>> {
+    let end = last_of(value, b",\"transaction\":")?;
+    let from = last_of(value.get(..end)?, b",\"source\":")? + 10;
+    Some(from..end)
+}
+
+fn last_of(text: &[u8], word: &[u8]) -> Option<usize> {
+    text.windows(word.len()).rposition(|window| window == word)
 }
 
 /// Appends a text to a line for people: `RowEvent`s have no id in this format, so that its place is told.

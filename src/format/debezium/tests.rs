@@ -9,6 +9,7 @@ use rowcast_core::{
 };
 
 use super::*;
+use crate::backfill::markers::Marker;
 use crate::config::{DeleteMode, FlattenConfig};
 use crate::format::ReadAt;
 
@@ -377,4 +378,60 @@ fn flattened_rows_have_schemas_of_their_own() {
         }
         assert!(String::from_utf8(out).unwrap().contains("\"__deleted\":\"true\""));
     }
+}
+
+#[test]
+fn a_row_that_was_read_is_marked_when_its_place_is_known() {
+    let part = |name: &str, part| crate::config::Added { name: name.to_owned(), part };
+    let source = |field: &str| crate::config::EventPart::Source(field.to_owned());
+    let flatten = FlattenConfig {
+        deletes: DeleteMode::Rewrite,
+        fields: vec![
+            part("__\"s\"", source("snapshot")),
+            part("__db", source("db")),
+            part("snapshot", source("snapshot")),
+        ],
+        headers: vec![part("__snapshot", source("snapshot")), part("__db", source("db"))],
+    };
+    let at = ReadAt { pos: "0/16B3748", log: ("", 0), xid: Some(7), now_us: 1_760_000_001_000_999 };
+    // what the row holds isn't taken for the source's
+    let odd = Value::Text(r#"","source":{"snapshot":"true"},"transaction":null,"snapshot":"true"#);
+    let row = [Value::Int(1), Value::Null, odd, Value::Null];
+    for (schemas, flatten) in [(false, None), (true, None), (false, Some(&flatten)), (true, Some(&flatten))] {
+        let config = DebeziumConfig { flatten: flatten.cloned(), ..config("postgres", schemas) };
+        let codec = Codec::new(&config, "postgres", "shop");
+        assert!(codec.tells_markers());
+        let mut text = TransactionText::new(&codec);
+        text.read(&codec, at);
+        let table = TableText::new(&codec, &orders(Some("public")));
+        let event = crate::format::json::read_row(1, &row);
+        let mut buf = b"-".to_vec();
+        table.event(&mut buf, &text, &event);
+        let written = buf[1..].to_vec();
+        let headers = table.headers(&mut buf, &text, &event);
+        let value = Some(1..1 + written.len());
+        let mut record = Record { destination: 0, key: Some(0..1), value, to_all_partitions: false, headers };
+        table.mark(&mut buf, &mut record, Marker::LastInDataCollection);
+        assert_eq!(&buf[1..1 + written.len()], written, "what others stand in stays");
+        let parsed = |bytes: &[u8]| -> serde_json::Value {
+            let value: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+            if schemas { value["payload"].clone() } else { value }
+        };
+        let (mut expected, told) = (parsed(&written), parsed(&buf[record.value.unwrap()]));
+        let marker = "last_in_data_collection";
+        match flatten {
+            None => expected["source"]["snapshot"] = marker.into(),
+            Some(_) => {
+                expected["__\"s\""] = marker.into();
+                expected["snapshot"] = marker.into();
+            }
+        }
+        assert_eq!(told, expected);
+        let headers: Vec<&[u8]> = record.headers.iter().map(|it| &buf[it.value.clone().unwrap()]).collect();
+        let all: [&[u8]; 2] = [marker.as_bytes(), b"shop"];
+        assert_eq!(headers, if flatten.is_some() { &all[..] } else { &[] });
+    }
+    let silent = FlattenConfig { fields: vec![part("__db", source("db"))], headers: Vec::new(), ..flatten };
+    let config = DebeziumConfig { flatten: Some(silent), ..config("postgres", false) };
+    assert!(!Codec::new(&config, "postgres", "shop").tells_markers());
 }

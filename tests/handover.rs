@@ -11,12 +11,13 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use support::daemon::Daemon;
 use support::source::{Kind, PATIENCE, Source, Writer};
+use support::Servers;
 
 /// Connect's file with one offset.
 fn offset_file(prefix: &str, offset: &Json) -> Vec<u8> {
     let mut bytes = b"\xac\xed\x00\x05sr\x00\x11java.util.HashMap\x05\x07\xda\xc1\xc3\x16`\xd1\x03\x00\x02F\x00\x0aloadFactorI\x00\x09thresholdxp".to_vec();
     bytes.extend_from_slice(b"?@\0\0\0\0\0\x0cw\x08\0\0\0\x10\0\0\0\x01");
-    let texts = [format!("[\"{prefix}\",{{\"server\":\"{prefix}\"}}]"), offset.to_string()];
+    let texts = [key_of(prefix), offset.to_string()];
     for (text, class) in
         texts.iter().zip([&b"ur\x00\x02[B\xac\xf3\x17\xf8\x06\x08T\xe0\x02\x00\x00xp"[..], b"uq\x00\x7e\x00\x02"])
     {
@@ -28,19 +29,29 @@ fn offset_file(prefix: &str, offset: &Json) -> Vec<u8> {
     bytes
 }
 
+/// Connect's key of a connector's offset.
+fn key_of(prefix: &str) -> String {
+    format!("[\"{prefix}\",{{\"server\":\"{prefix}\"}}]")
+}
+
 /// The line `start_at` that the import makes of an offset.
-async fn start_at(source: &Source, offset: &Json) -> String {
+async fn start_at(source: &Source, offset: &Json, queries: bool) -> String {
     let (class, database) = match source.kind() {
         Kind::Postgres => ("postgresql.PostgresConnector", "database.dbname"),
         Kind::Mysql => ("mysql.MySqlConnector", "database.include.list"),
         Kind::Mariadb => ("mariadb.MariaDbConnector", "database.include.list"),
     };
     let name = source.name();
+    let class = format!("io.debezium.connector.{class}");
     let connector =
-        json!({"connector.class": format!("io.debezium.connector.{class}"), "topic.prefix": name, (database): name});
-    let command = Daemon::command().file("connector.json", &connector.to_string());
+        json!({"connector.class": class, "topic.prefix": name, (database): name, "include.query": queries.to_string()});
+    let command = Daemon::command().file("connector.json", &connector.to_string()).args(&[
+        "import",
+        "debezium",
+        "connector.json",
+    ]);
     std::fs::write(command.dir().join("offsets.dat"), offset_file(name, offset)).unwrap();
-    let command = command.args(&["import", "debezium", "connector.json", "--offsets", "offsets.dat"]);
+    let command = command.args(&["--offsets", "offsets.dat"]);
     let (code, out, error) = command.output(PATIENCE).await;
     assert_eq!(code, 0, "{error}");
     assert!(out.contains("mode: never"), "{out}");
@@ -85,7 +96,22 @@ async fn hands_over(
     stop: Arc<AtomicBool>,
     writing: tokio::task::JoinHandle<u32>,
 ) {
-    let line = start_at(&source, &offset).await;
+    hands_over_queries((false, false), source, offset, behind, stop, writing).await;
+}
+
+/// The same: whether the connector has been sent the texts of statements, and whether we are.
+async fn hands_over_queries(
+    (theirs, ours): (bool, bool),
+    source: Arc<Source>,
+    offset: Json,
+    behind: &[(&str, i64)],
+    stop: Arc<AtomicBool>,
+    writing: tokio::task::JoinHandle<u32>,
+) {
+    let mut line = start_at(&source, &offset, theirs).await;
+    if ours {
+        line.push_str("\n  include_query: true");
+    }
     let config =
         "backfill: never\nformat: debezium\ndebezium: {key_schemas_enable: false, value_schemas_enable: false}\n";
     let yaml = source.to_kafka_yaml("*", config).replacen("  user: cdc\n", &format!("  user: cdc\n  {line}\n"), 1);
@@ -119,25 +145,35 @@ async fn hands_over(
     assert_eq!(daemon.shutdown(PATIENCE).await, 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn mysql_goes_on_behind_the_row_where_the_connector_stopped() {
-    let source = Source::create(Kind::Mysql, "handover").await;
+/// A transaction that a connector stops in.
+const STATEMENTS: [&str; 5] = [
+    "insert into t values (10, 0), (11, 0)",
+    "update t set a = 1 where id = 10",
+    "insert into aside values (1, 0)",
+    "insert into t values (12, 0), (13, 0), (14, 0)",
+    "delete from t where id = 11",
+];
+/// BEGIN, then a TABLE_MAP and the rows of each statement: those of the fourth are the eighth behind BEGIN, and two of them are out.
+const STOPPED: (u64, u64) = (8, 2);
+/// What of it is behind that.
+const BEHIND: [(&str, i64); 2] = [("c", 14), ("d", 11)];
+
+async fn create_tables(source: &Source) {
     source.create_table("t", "id bigint primary key, a int").await;
     source.create_table("aside", "id bigint primary key, a int").await;
     source.exec("insert into t values (1, 0), (2, 0)").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_goes_on_behind_the_row_where_the_connector_stopped() {
+    let source = Source::create(Kind::Mysql, "handover").await;
+    create_tables(&source).await;
     let mut writer = Writer::of(&source).await;
-    let statements = [
-        "insert into t values (10, 0), (11, 0)",
-        "update t set a = 1 where id = 10",
-        "insert into aside values (1, 0)",
-        "insert into t values (12, 0), (13, 0), (14, 0)",
-        "delete from t where id = 11",
-    ];
     // an offset has all transactions before this one, also those of other tests: until none came between
     let before = loop {
         writer.run("delete from t where id >= 10; delete from aside").await;
         let before = one(&source, "select @@global.gtid_executed").await;
-        writer.transaction(&statements.map(str::to_owned)).await;
+        writer.transaction(&STATEMENTS.map(str::to_owned)).await;
         let between = one(&source, &format!("select gtid_subtract(@@global.gtid_executed, '{before}')")).await;
         // `uuid:7`, not `uuid:7-8` or `uuid:7:9`
         let numbers = between.split_once(':').map(|(_, numbers)| numbers);
@@ -148,10 +184,92 @@ async fn mysql_goes_on_behind_the_row_where_the_connector_stopped() {
     let stop = Arc::new(AtomicBool::new(false));
     let source = Arc::new(source);
     let writing = traffic(Arc::clone(&source), Arc::clone(&stop));
-    // BEGIN, then a TABLE_MAP and the rows of each statement: those of the fourth are the eighth behind BEGIN, and two of them are out
-    let offset = json!({"file": "binlog.000001", "pos": 4, "gtids": before, "event": 8, "row": 2, "server_id": 1});
-    let behind = [("c", 14), ("d", 11)];
-    hands_over(source, offset, &behind, stop, writing).await;
+    let (event, row) = STOPPED;
+    let offset =
+        json!({"file": "binlog.000001", "pos": 4, "gtids": before, "event": event, "row": row, "server_id": 1});
+    hands_over(source, offset, &BEHIND, stop, writing).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_without_gtids_goes_on_behind_the_row_where_the_connector_stopped() {
+    let off = [("ROWCAST_MYSQL_CONF", "--gtid-mode=OFF --enforce-gtid-consistency=OFF")];
+    let servers = tokio::task::block_in_place(|| Servers::private_with(&["mysql"], &off));
+    let source = Source::create_on(&servers, Kind::Mysql, "handover").await;
+    create_tables(&source).await;
+    let mut writer = Writer::of(&source).await;
+    let end = source.query("show binary log status").await.remove(0);
+    let (file, end) = (end[0].clone().unwrap(), end[1].clone().unwrap());
+    writer.transaction(&STATEMENTS.map(str::to_owned)).await;
+    let events = source.query(&format!("show binlog events in '{file}' from {end} limit 2")).await;
+    assert_eq!((events[0][2].as_deref(), events[1][5].as_deref()), (Some("Anonymous_Gtid"), Some("BEGIN")));
+    let begin: u64 = events[1][1].as_deref().unwrap().parse().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let source = Arc::new(source);
+    let writing = traffic(Arc::clone(&source), Arc::clone(&stop));
+    let (event, row) = STOPPED;
+    // as the original's are: {"file":"binlog.000001","pos":926,"row":14,"server_id":32069,"event":20}
+    let offset = json!({"file": file, "pos": begin, "event": event, "row": row, "server_id": 1, "ts_sec": 1});
+    hands_over(source, offset, &BEHIND, stop, writing).await;
+}
+
+/// A place that is none to begin at, and one that another server would have, are refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_inside_of_a_transaction_is_refused() {
+    let off = [("ROWCAST_MYSQL_CONF", "--gtid-mode=OFF --enforce-gtid-consistency=OFF")];
+    let servers = tokio::task::block_in_place(|| Servers::private_with(&["mysql"], &off));
+    let source = Source::create_on(&servers, Kind::Mysql, "handover").await;
+    create_tables(&source).await;
+    let end = source.query("show binary log status").await.remove(0);
+    let (file, end) = (end[0].clone().unwrap(), end[1].clone().unwrap());
+    let mut writer = Writer::of(&source).await;
+    writer.transaction(&STATEMENTS.map(str::to_owned)).await;
+    let events = source.query(&format!("show binlog events in '{file}' from {end} limit 4")).await;
+    let place = |index: usize| format!("{file}:{}", events[index][1].as_deref().unwrap());
+    let begin: u64 = events[1][1].as_deref().unwrap().parse().unwrap();
+    assert_eq!(events[2][2].as_deref(), Some("Table_map"));
+    for (at, parts) in [
+        (place(2), &["where Table_map stands", "repair: the place of a BEGIN"][..]),
+        (format!("{}1", place(1)), &["has ", "bytes"]),
+        (format!("{file}:{}", begin + 1), &["the server finds no event"]),
+        ("other.000001:4".to_owned(), &["gap: ", "no other.000001 any more"]),
+    ] {
+        let yaml = source.to_kafka_yaml("*", "backfill: never\n");
+        let yaml = yaml.replacen("  user: cdc\n", &format!("  user: cdc\n  start_at: {at}\n"), 1);
+        let mut daemon = Daemon::command().file("source.yaml", &yaml).args(&["run", "source.yaml"]).spawn();
+        let said = daemon.wait_for_log("stopped: ", PATIENCE).await;
+        for part in parts {
+            assert!(said.contains(part), "no `{part}` in: {said}");
+        }
+        assert_eq!(daemon.wait(PATIENCE).await, 1);
+    }
+    assert_eq!(seen(&source).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_goes_on_behind_the_row_where_the_connector_stopped() {
+    // whether the connector was sent the texts of statements, which are events then, and whether we are
+    for queries in [(false, false), (true, false), (false, true), (true, true)] {
+        let source = Source::create(Kind::Mariadb, "handover").await;
+        create_tables(&source).await;
+        let mut writer = Writer::of(&source).await;
+        let number = |gtid: &str| gtid.rsplit('-').next().unwrap().parse::<u64>().unwrap();
+        let before = loop {
+            writer.run("delete from t where id >= 10; delete from aside").await;
+            let before = one(&source, "select @@global.gtid_binlog_pos").await;
+            writer.transaction(&STATEMENTS.map(str::to_owned)).await;
+            if number(&one(&source, "select @@global.gtid_binlog_pos").await) == number(&before) + 1 {
+                break before;
+            }
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        let source = Arc::new(source);
+        let writing = traffic(Arc::clone(&source), Arc::clone(&stop));
+        let (event, row) = STOPPED;
+        // a text before each of the four TABLE_MAPs
+        let event = event + if queries.0 { 4 } else { 0 };
+        let offset = json!({"file": "binlog.000001", "pos": 4, "gtids": before, "event": event, "row": row});
+        hands_over_queries(queries, source, offset, &BEHIND, stop, writing).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rdkafka::producer::Producer;
 use serde_json::{Value as Json, json};
 use support::daemon::Daemon;
 use support::source::{Kind, PATIENCE, Source, Writer};
-use support::Servers;
+use support::{Servers, env, kafka};
 
 /// Connect's file with one offset.
 fn offset_file(prefix: &str, offset: &Json) -> Vec<u8> {
@@ -34,7 +35,37 @@ fn key_of(prefix: &str) -> String {
     format!("[\"{prefix}\",{{\"server\":\"{prefix}\"}}]")
 }
 
-/// The line `start_at` that the import makes of an offset.
+/// A topic as Connect makes it for offsets (with 25 partitions), and what is in it: another connector's, one that isn't Debezium's, what was aborted, and old ones.
+async fn offsets_topic(prefix: &str, offset: &Json) -> String {
+    let topic = support::unique("connect-offsets");
+    kafka::create_topic(&topic, 8, &[("cleanup.policy", "compact")]).await;
+    let (own, key) = (topic.clone(), key_of(prefix));
+    let offset = offset.to_string();
+    tokio::task::spawn_blocking(move || {
+        let mirror: Vec<String> = (0..500)
+            .map(|it| format!("[\"mirror\",{{\"cluster\":\"a\",\"partition\":{it},\"topic\":\"t\"}}]"))
+            .collect();
+        let others: Vec<_> =
+            (0..).zip(&mirror).map(|(it, key)| (it % 8, key.as_str(), Some("{\"offset\":1}"))).collect();
+        kafka::write(&own, &others, None);
+        let stale = Some("{\"file\":\"stale\"}");
+        let records = [
+            (7, key.as_str(), stale),
+            (7, &key_of("another"), stale),
+            (7, &key, Some(&offset)),
+            (3, &key_of("gone"), stale),
+            (3, &key_of("gone"), None),
+        ];
+        kafka::write(&own, &records, None);
+        let producer = kafka::write(&own, &[(7, key.as_str(), stale), (7, &key, None)], Some(&format!("{own}-aborts")));
+        producer.abort_transaction(PATIENCE).unwrap();
+    })
+    .await
+    .unwrap();
+    topic
+}
+
+/// The line `start_at` that the import makes of an offset: in a file, or MariaDB's in a topic.
 async fn start_at(source: &Source, offset: &Json, queries: bool) -> String {
     let (class, database) = match source.kind() {
         Kind::Postgres => ("postgresql.PostgresConnector", "database.dbname"),
@@ -50,8 +81,13 @@ async fn start_at(source: &Source, offset: &Json, queries: bool) -> String {
         "debezium",
         "connector.json",
     ]);
-    std::fs::write(command.dir().join("offsets.dat"), offset_file(name, offset)).unwrap();
-    let command = command.args(&["--offsets", "offsets.dat"]);
+    let command = if source.kind() == Kind::Mariadb {
+        let topic = offsets_topic(name, offset).await;
+        command.args(&["--offsets-topic", &topic, "--brokers", env().brokers()])
+    } else {
+        std::fs::write(command.dir().join("offsets.dat"), offset_file(name, offset)).unwrap();
+        command.args(&["--offsets", "offsets.dat"])
+    };
     let (code, out, error) = command.output(PATIENCE).await;
     assert_eq!(code, 0, "{error}");
     assert!(out.contains("mode: never"), "{out}");
@@ -352,4 +388,79 @@ async fn a_checkpoint_goes_before_the_place_to_begin_at() {
     assert_eq!(seen(&source).await, [("c".to_owned(), 2), ("c".to_owned(), 3)]);
     assert!(daemon.logs().contains("`source.start_at` isn't used"), "{}", daemon.logs());
     assert_eq!(daemon.shutdown(PATIENCE).await, 0);
+}
+
+/// What `import` ends with for a PostgreSQL connector of this prefix: code, file, and what it says.
+async fn imports(prefix: &str, args: &[&str], kafka_config: &str) -> (i32, String, String) {
+    let connector =
+        json!({"connector.class": "io.debezium.connector.postgresql.PostgresConnector", "topic.prefix": prefix});
+    let command =
+        Daemon::command().file("connector.json", &connector.to_string()).file("kafka.properties", kafka_config);
+    command.args(&["import", "debezium", "connector.json"]).args(args).output(PATIENCE).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_topic_of_offsets_lacks_is_said() {
+    let offset = json!({"lsn": 256, "lsn_commit": 256, "messageType": "COMMIT"});
+    let topic = offsets_topic("shop", &offset).await;
+    let of_topic = ["--offsets-topic", &topic, "--brokers", env().brokers()];
+    let secure = [&of_topic[..], &["--kafka-config", "kafka.properties"]].concat();
+    let (code, yaml, said) = imports("shop", &secure, "# of the connection\nsecurity.protocol = plaintext\n").await;
+    assert_eq!(code, 0, "{said}");
+    assert!(yaml.contains("start_at: 0/100\n"), "{yaml}");
+    let near = format!("{}-not", &topic);
+    for (prefix, args, config, code, parts) in [
+        (
+            "other",
+            &of_topic[..],
+            "",
+            2,
+            vec!["no offset of a connector whose `topic.prefix` is `other`", "those of another, gone, shop"],
+        ),
+        ("gone", &of_topic, "", 2, vec!["`gone` was removed"]),
+        (
+            "shop",
+            &["--offsets-topic", &near, "--brokers", env().brokers()],
+            "",
+            1,
+            vec!["no topic", &near, "there are ", "connect-offsets"],
+        ),
+        (
+            "shop",
+            &["--offsets-topic", &topic, "--brokers", "127.0.0.1:1"],
+            "",
+            1,
+            vec!["can't reach 127.0.0.1:1", "repair: check `--brokers`"],
+        ),
+        ("shop", &secure, "group.id=x\n", 1, vec!["`group.id`", "the file of `--kafka-config`"]),
+        ("shop", &secure, "ssl.truststore.location=x\n", 1, vec!["`ssl.truststore.location`", "`ssl.ca.location`"]),
+        ("shop", &["--offsets-topic", &topic], "", 2, vec!["--brokers"]),
+        ("shop", &[&of_topic[..], &["--offsets", "x"]].concat(), "", 2, vec!["cannot be used with"]),
+    ] {
+        let (found, yaml, said) = imports(prefix, args, config).await;
+        assert_eq!(found, code, "{args:?}: {said}");
+        assert_eq!(yaml, "", "{args:?}");
+        for part in parts {
+            assert!(said.contains(part), "no `{part}` in: {said}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offset_in_an_open_transaction_is_waited_for() {
+    let old = json!({"lsn": 256, "lsn_commit": 256, "messageType": "COMMIT"});
+    let topic = offsets_topic("shop", &old).await;
+    let (own, new) = (topic.clone(), r#"{"lsn":512,"lsn_commit":512,"messageType":"COMMIT"}"#);
+    let write = move || kafka::write(&own, &[(7, key_of("shop").as_str(), Some(new))], Some(&format!("{own}-commits")));
+    let producer = tokio::task::spawn_blocking(write).await.unwrap();
+    let importing =
+        tokio::spawn(
+            async move { imports("shop", &["--offsets-topic", &topic, "--brokers", env().brokers()], "").await },
+        );
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!importing.is_finished());
+    tokio::task::spawn_blocking(move || producer.commit_transaction(PATIENCE).unwrap()).await.unwrap();
+    let (code, yaml, said) = importing.await.unwrap();
+    assert_eq!(code, 0, "{said}");
+    assert!(yaml.contains("start_at: 0/200\n"), "{yaml}");
 }

@@ -20,9 +20,9 @@ mod tests;
 
 use std::fmt;
 
-pub use self::offsets::{Offsets, of_file};
+pub use self::offsets::{Offsets, is_offset, of_file};
 use self::options::{How, find, names};
-pub use self::read::ReadError;
+pub use self::read::{ReadError, properties};
 use self::yaml::Document;
 use crate::config::{Patterns, is_key, parse_key_columns};
 

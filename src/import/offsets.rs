@@ -47,6 +47,11 @@ fn of_json(bytes: &[u8]) -> Result<Offsets, String> {
     offsets.iter().map(|it| entry(it).ok_or_else(|| format!("{FORM}: no `partition`"))).collect()
 }
 
+/// Whether the key of a record is that of an offset that this may be about. Other systems' offsets are in the same topic.
+pub fn is_offset(key: &[u8]) -> bool {
+    owner(key).is_some()
+}
+
 /// The connector's name and its topic prefix, by the key of its offset.
 fn owner(key: &[u8]) -> Option<(String, String)> {
     let key: Value = serde_json::from_slice(key).ok()?;
@@ -267,6 +272,20 @@ mod tests {
         let none = found(&many, None).unwrap_err();
         assert!(none.ends_with("s14, s15 and 12 more"), "{none}");
         assert_eq!(found(&Offsets::new(), None).unwrap_err(), "no offset of a connector whose `topic.prefix` is `p`");
+    }
+
+    #[test]
+    fn offsets_of_other_systems_are_told_by_their_keys() {
+        for (key, is) in [
+            (&br#"["c",{"server":"p"}]"#[..], true),
+            (br#"["c",{"filename":"f"}]"#, false),
+            (br#"["mirror",{"cluster":"a","partition":1,"topic":"t"}]"#, false),
+            (b"[]", false),
+            (b"c", false),
+            (b"", false),
+        ] {
+            assert_eq!(is_offset(key), is, "{}", String::from_utf8_lossy(key));
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@
 
 mod check;
 mod client;
+pub mod newest;
 pub mod tail;
 mod topics;
 

@@ -3,7 +3,7 @@
 # cases of tests/debezium/cases and writes tests/debezium/recorded (its form: tests/debezium/README.md). Without CONNECTOR (postgres, mysql,
 # mariadb) all three; MariaDB's comes in a download of 780 MB. ROWCAST_DEBEZIUM_CASES="plain types" chooses cases, ROWCAST_DEBEZIUM_VERSION the version.
 #
-#   debezium-record.sh --test NAME   runs this test of tests/debezium_live.rs instead: `live` for `make diff-debezium`
+#   debezium-record.sh --test NAME   runs this test of tests/debezium_live.rs instead: `live` for `make diff-debezium`, `handover` for taking over
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 test=record

@@ -164,6 +164,34 @@ async fn events_are_delivered_with_a_password() {
     delivers("KAFKA_SECURE_SASL", sasl(servers, "PLAIN", "plain", "plainpw")).await;
 }
 
+/// Connect's topic of offsets is read as its brokers want it. There is no such topic here, but one that the user may read.
+#[tokio::test]
+async fn offsets_are_read_with_the_properties_of_a_file() {
+    let servers = broker().await;
+    let brokers = servers.var("KAFKA_SECURE_SASL");
+    let source = shop("offsets").await;
+    let properties = sasl(servers, "PLAIN", "plain", "plainpw");
+    let mut daemon = command(&sink(&source, brokers, &borrowed(&properties))).spawn();
+    daemon.wait_for_log("streaming: ", LIMIT).await;
+    assert_eq!(daemon.shutdown(LIMIT).await, 0);
+    let topic = format!("rowcast.checkpoint.{}", source.name());
+    for (password, code, parts) in [
+        ("plainpw", 2, ["no offset of a connector whose `topic.prefix` is `shop`", "connector.properties"]),
+        ("wrongpw", 1, ["can't reach", "repair: `sasl.username` and `sasl.password` in the file of `--kafka-config`"]),
+    ] {
+        let properties = sasl(servers, "PLAIN", "plain", password);
+        let properties: String = properties.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        let command = Daemon::command()
+            .file("connector.properties", "connector.class=x.MySqlConnector\ntopic.prefix=shop\n")
+            .file("kafka.properties", &properties)
+            .args(&["import", "debezium", "connector.properties", "--offsets-topic", &topic, "--brokers", brokers])
+            .args(&["--kafka-config", "kafka.properties"]);
+        let (found, out, said) = command.output(LIMIT).await;
+        assert_eq!((found, out.as_str()), (code, ""), "{said}");
+        has_all(&said, &parts);
+    }
+}
+
 #[tokio::test]
 async fn events_are_delivered_with_scram() {
     let servers = broker().await;

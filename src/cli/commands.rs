@@ -41,7 +41,7 @@ pub fn main() -> ExitCode {
         Command::Tail(args) => tail(args, &runtime),
         Command::Drop(args) => drop(args, &runtime),
         Command::Status(args) => status(args, &runtime),
-        Command::Import(args) => import(args),
+        Command::Import(args) => import(args, &runtime),
         Command::Health(args) => health(args),
     };
     // blocking calls of a source that didn't end in time must not keep the process

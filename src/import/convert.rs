@@ -72,6 +72,11 @@ impl<'a> Converter<'a> {
         self.options.get(&format!("{}{name}", self.unwrap.as_deref()?))
     }
 
+    /// Whether there are transforms beside the one that flattens.
+    pub(super) fn has_other_transforms(&self) -> bool {
+        self.extensions.iter().any(|(prefix, _)| prefix.starts_with("transforms."))
+    }
+
     /// What to do before the first start.
     pub(super) fn advice(&self) -> Vec<String> {
         self.advice.clone()
@@ -133,6 +138,9 @@ impl<'a> Converter<'a> {
                 "topics are named by `sink.topic`, with {name}, {db}, {schema} and {table}".to_owned()
             }
             "EventRouter" => "an outbox table's rows are published as any other's".to_owned(),
+            "ExtractChangedRecordState" => {
+                "no headers name the columns that changed; `before` and `after` tell".to_owned()
+            }
             "Filter" | "ContentBasedRouter" => "all captured rows are published, to their table's topic".to_owned(),
             _ => "there are no transforms".to_owned(),
         }

@@ -20,9 +20,9 @@ mod tests;
 
 use std::fmt;
 
-pub use self::offsets::{Offsets, of_file};
+pub use self::offsets::{Offsets, is_offset, of_file};
 use self::options::{How, find, names};
-pub use self::read::ReadError;
+pub use self::read::{ReadError, properties};
 use self::yaml::Document;
 use crate::config::{Patterns, is_key, parse_key_columns};
 
@@ -142,8 +142,11 @@ pub fn debezium(text: &str, offsets: Option<&Offsets>) -> Result<Imported, Impor
     }
     let stopped = offsets.map(|offsets| {
         let prefix = options.get("topic.prefix").or_else(|| options.get("database.server.name")).unwrap_or_default();
-        let name = options.name.as_deref().or_else(|| options.get("name"));
-        offsets::stopped(offsets, connector, prefix, name).map_err(ImportError::Offset)
+        // Debezium Server gives its connector the name of its sink
+        let name =
+            options.name.as_deref().or_else(|| options.get("name")).or_else(|| options.get("debezium.sink.type"));
+        let queries = options.get("include.query").is_some_and(|value| value.trim().eq_ignore_ascii_case("true"));
+        offsets::stopped(offsets, connector, prefix, name, queries).map_err(ImportError::Offset)
     });
     converter.finish(stopped.transpose()?);
     let advice = converter.advice();

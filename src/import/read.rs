@@ -46,7 +46,7 @@ impl fmt::Display for ReadError {
 /// What is wrong, and where.
 pub fn read(text: &str) -> Result<Options, ReadError> {
     let text = text.trim_start_matches('\u{feff}');
-    if text.trim_start().starts_with('{') { json(text) } else { properties(text) }
+    if text.trim_start().starts_with('{') { json(text) } else { of_properties(text) }
 }
 
 /// `{"name": "...", "config": {...}}`, or the options alone.
@@ -77,8 +77,16 @@ fn json(text: &str) -> Result<Options, ReadError> {
     Ok(options)
 }
 
+/// The names and values of properties.
+///
+/// # Errors
+/// What is wrong, and where.
+pub fn properties(text: &str) -> Result<Vec<(String, String)>, ReadError> {
+    of_properties(text.trim_start_matches('\u{feff}')).map(|options| options.all)
+}
+
 /// Java's properties: `name=value`, `name: value` or `name value`; comments behind # and !; a backslash escapes, and continues a line.
-fn properties(text: &str) -> Result<Options, ReadError> {
+fn of_properties(text: &str) -> Result<Options, ReadError> {
     let mut options = Options::default();
     let mut lines = (1..).zip(text.lines());
     while let Some((number, line)) = lines.next() {

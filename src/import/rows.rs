@@ -78,12 +78,33 @@ impl Converter<'_> {
                 ),
             },
             "route.by.field" if value.is_empty() => needless("it is what holds anyway"),
-            "route.by.field" => without("records go to the topic of their table, which `sink.topic` names"),
+            "route.by.field" => {
+                without("records go to the topic of their table, which `sink.topic` names, whatever a row's values are")
+            }
             "predicate" | "negate" => without("there are no predicates: all rows are flattened, and nothing else is"),
-            _ if option.starts_with("drop.fields.") => without(
-                "no header names fields that are to be left out; `debezium.column_exclude_list` leaves columns out",
-            ),
+            "drop.fields.header.name" | "drop.fields.from.key" | "drop.fields.keep.schema.compatible" => {
+                self.dropped_fields(option)
+            }
             _ => without("no documented option of ExtractNewRecordState"),
+        }
+    }
+
+    /// Fields that a header of the record names are left out. No connector sets such a header.
+    fn dropped_fields(&self, option: &str) -> Fate {
+        if self.unwrap_option("drop.fields.header.name").is_none_or(|name| name.trim().is_empty()) {
+            let needless = "it says nothing without `drop.fields.header.name`";
+            return Fate::NotNeeded(
+                if option.ends_with("header.name") { "it is what holds anyway" } else { needless }.to_owned(),
+            );
+        }
+        match self.has_other_transforms() {
+            false => {
+                needless("no transform sets the header that would name fields, so that none is left out there either")
+            }
+            true => without(
+                "rows are published whole: there are no other transforms, which would set the header; `debezium.column_exclude_list` leaves \
+                 columns out",
+            ),
         }
     }
 

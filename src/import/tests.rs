@@ -191,6 +191,24 @@ fn a_connector_for_mysql_by_properties() {
 }
 
 #[test]
+fn fields_are_dropped_only_where_another_transform_names_them() {
+    let unwrap = "connector.class=io.debezium.connector.mysql.MySqlConnector\n\
+         transforms.unwrap.type=io.debezium.transforms.ExtractNewRecordState\ntransforms.unwrap.drop.fields.from.key=true\n";
+    let named = format!("{unwrap}transforms.unwrap.drop.fields.header.name=Unchanged\n");
+    let alone = debezium(&format!("{named}transforms=unwrap\n"), None).unwrap();
+    let changed = "transforms=changed,unwrap\ntransforms.changed.type=io.debezium.transforms.ExtractChangedRecordState\n\
+         transforms.changed.header.unchanged.name=Unchanged\n";
+    let both = debezium(&format!("{named}{changed}"), None).unwrap();
+    for option in ["transforms.unwrap.drop.fields.header.name", "transforms.unwrap.drop.fields.from.key"] {
+        assert!(matches!(fate_of(&alone, option), Fate::NotNeeded(_)), "{option}");
+        assert!(matches!(fate_of(&both, option), Fate::NotSupported(_)), "{option}");
+    }
+    assert!(matches!(fate_of(&both, "transforms.changed.header.unchanged.name"), Fate::NotSupported(_)));
+    let unnamed = debezium(&format!("{unwrap}{changed}"), None).unwrap();
+    assert!(matches!(fate_of(&unnamed, "transforms.unwrap.drop.fields.from.key"), Fate::NotNeeded(_)));
+}
+
+#[test]
 fn debezium_server_has_the_options_behind_prefixes() {
     let imported = debezium(
         "debezium.sink.type=kafka\ndebezium.sink.kafka.producer.bootstrap.servers=k1:9092,k2:9092\ndebezium.sink.kafka.producer.key.serializer=x\n\

@@ -9,6 +9,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Headers, Message};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::env::env;
@@ -238,10 +239,16 @@ pub async fn create_topic(name: &str, partitions: i32, settings: &[(&str, &str)]
     for (key, value) in settings {
         topic = topic.set(key, value);
     }
-    let results = admin(env().brokers()).create_topics([&topic], &AdminOptions::new()).await.unwrap();
-    for result in results {
-        result.unwrap();
-    }
+    // a busy broker counts as gone for a moment
+    super::eventually_within(TIMEOUT, "a broker for the topic", || async {
+        let results = admin(env().brokers()).create_topics([&topic], &AdminOptions::new()).await.unwrap();
+        match results.into_iter().next().unwrap() {
+            Ok(_) => true,
+            Err((_, RDKafkaErrorCode::InvalidReplicationFactor)) => false,
+            Err(error) => panic!("{error:?}"),
+        }
+    })
+    .await;
     // The answer may come before every part of the broker knows the topic.
     super::eventually_within(TIMEOUT, "the new topic to be known", || async {
         topics(name).await.iter().any(|topic| topic == name)
@@ -316,7 +323,6 @@ pub async fn throttle(client: &str, rate: Option<u64>) {
 
 /// Writes one record into partition 0 of a topic of the shared broker.
 pub async fn produce(topic: &str, key: &str, value: &str) {
-    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
     let (topic, key, value) = (topic.to_owned(), key.to_owned(), value.to_owned());
     let sent = tokio::task::spawn_blocking(move || {
         let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", env().brokers()).create().unwrap();
@@ -324,4 +330,26 @@ pub async fn produce(topic: &str, key: &str, value: &str) {
         producer.flush(TIMEOUT).unwrap();
     });
     sent.await.unwrap();
+}
+
+/// Writes records into partitions of a topic of the shared broker, in order, and in a transaction if it is given an id. A record without a value is a
+/// tombstone.
+pub fn write(topic: &str, records: &[(i32, &str, Option<&str>)], transaction: Option<&str>) -> BaseProducer {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", env().brokers());
+    if let Some(id) = transaction {
+        config.set("transactional.id", id);
+    }
+    let producer: BaseProducer = config.create().unwrap();
+    if transaction.is_some() {
+        // a busy broker's answer may be waited for again
+        (0..4).find_map(|_| producer.init_transactions(TIMEOUT).ok()).unwrap();
+        producer.begin_transaction().unwrap();
+    }
+    for (partition, key, value) in records {
+        let record = BaseRecord::<str, str>::to(topic).partition(*partition).key(key);
+        producer.send(if let Some(value) = value { record.payload(value) } else { record }).unwrap();
+    }
+    producer.flush(TIMEOUT).unwrap();
+    producer
 }

@@ -42,6 +42,15 @@ impl BinlogPlace {
     }
 }
 
+impl BinlogPlace {
+    /// `binlog.000042:1234`
+    fn parse(text: &str, born: u32) -> Option<Self> {
+        let (file, byte) = text.rsplit_once(':').filter(|(file, _)| !file.is_empty())?;
+        let digits = byte.bytes().all(|byte| byte.is_ascii_digit());
+        Some(Self { file: file.into(), born, byte: byte.parse().ok().filter(|_| digits)? })
+    }
+}
+
 /// As people write it: `binlog.000042:1234`.
 impl fmt::Display for BinlogPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,7 +70,7 @@ pub struct BinlogMark {
 /// Everything in one server's binlog before a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BinlogPosition {
-    /// The server's `server_uuid`.
+    /// The server's `server_uuid`; zeros ([`UNKNOWN_SERVER`]) where somebody else has told the place, who doesn't say it.
     pub server: [u8; 16],
     /// Where.
     pub place: BinlogPlace,
@@ -70,7 +79,20 @@ pub struct BinlogPosition {
     pub gtids: Option<GtidSet>,
 }
 
+/// No server has this `server_uuid`.
+pub const UNKNOWN_SERVER: [u8; 16] = [0; 16];
+
 impl BinlogPosition {
+    /// A place as people write it, `binlog.000042:1234`, on a server that isn't told.
+    ///
+    /// # Errors
+    /// The text isn't of the form.
+    pub fn told(text: &str) -> Result<Self, PositionError> {
+        let wrong = || PositionError(format!("`{text}` is not of the form binlog.000042:1234"));
+        let place = BinlogPlace::parse(text, 0).ok_or_else(wrong)?;
+        Ok(Self { server: UNKNOWN_SERVER, place, gtids: None })
+    }
+
     /// Takes in a committed transaction.
     pub(crate) fn advance(&mut self, mark: &BinlogMark) {
         let behind = self.place.same_log(&mark.place) && mark.place.offset() < self.place.offset();
@@ -91,9 +113,13 @@ impl PartialOrd for BinlogPosition {
     }
 }
 
-/// `binlog.000042:1234 begun 1732612345 on 3e11fa47-71ca-11e1-9e33-c80aa9429562`, and ` with ` the GTIDs if they are known.
+/// `binlog.000042:1234 begun 1732612345 on 3e11fa47-71ca-11e1-9e33-c80aa9429562`, and ` with ` the GTIDs if they are known; the place alone
+/// if the server isn't.
 impl fmt::Display for BinlogPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.server == UNKNOWN_SERVER {
+            return self.place.fmt(f);
+        }
         write!(f, "{} begun {} on ", self.place, self.place.born)?;
         write_uuid(f, &self.server)?;
         match &self.gtids {
@@ -116,20 +142,10 @@ impl FromStr for BinlogPosition {
         };
         let (front, server) = front.rsplit_once(" on ").ok_or_else(wrong)?;
         let (place, born) = front.rsplit_once(" begun ").ok_or_else(wrong)?;
-        let (file, byte) = place.rsplit_once(':').filter(|(file, _)| !file.is_empty()).ok_or_else(wrong)?;
-        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        if !digits(born) || !digits(byte) {
-            return Err(wrong());
-        }
-        Ok(Self {
-            server: parse_uuid(server).ok_or_else(wrong)?,
-            place: BinlogPlace {
-                file: file.into(),
-                born: born.parse().map_err(|_| wrong())?,
-                byte: byte.parse().map_err(|_| wrong())?,
-            },
-            gtids,
-        })
+        let born = Some(born).filter(|born| born.bytes().all(|byte| byte.is_ascii_digit()));
+        let born = born.and_then(|born| born.parse().ok()).ok_or_else(wrong)?;
+        let place = BinlogPlace::parse(place, born).ok_or_else(wrong)?;
+        Ok(Self { server: parse_uuid(server).ok_or_else(wrong)?, place, gtids })
     }
 }
 
@@ -159,6 +175,17 @@ mod tests {
         {
             assert!(wrong.parse::<BinlogPosition>().is_err(), "{wrong}");
             assert!(format!("{wrong} {UUID}").parse::<BinlogPosition>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_place_that_is_told_is_of_no_server() {
+        let told = BinlogPosition::told("mysql-bin.000042:1234").unwrap();
+        assert_eq!((told.to_string().as_str(), told.place.born), ("mysql-bin.000042:1234", 0));
+        // a checkpoint always says the server
+        assert!("mysql-bin.000042:1234".parse::<BinlogPosition>().is_err());
+        for wrong in ["", "binlog.000042", ":4", "binlog.000042:", "binlog.000042:+4", "binlog.000042:x"] {
+            assert!(BinlogPosition::told(wrong).is_err(), "{wrong}");
         }
     }
 

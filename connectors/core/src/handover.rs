@@ -9,11 +9,14 @@
 //! ```text
 //! 3e11fa47-71ca-11e1-9e33-c80aa9429562:1-77
 //! 3e11fa47-71ca-11e1-9e33-c80aa9429562:1-77 events 2 rows 1
+//! binlog.000042:1234 events 2 rows 1
+//! 0-1-77 events 3 rows 1 queries
 //! 0/16B3748 xid 745 to 0/16B3900
 //! ```
 
 use std::fmt;
 
+use crate::binlog::BinlogPosition;
 use crate::position::{LogPosition, Lsn, PositionError};
 
 /// Where to begin.
@@ -28,12 +31,14 @@ pub struct Handover {
 /// What is published of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// MySQL: of the first transaction behind the position, counted from its BEGIN.
+    /// MySQL and MariaDB: of the first transaction behind the position, counted from its BEGIN; MariaDB's GTID event is one.
     Events {
         /// So many events of the binlog.
         events: u64,
         /// And so many rows of the next one.
         rows: u32,
+        /// MariaDB: the events with statements' texts are counted. It sends them only if they are asked for.
+        queries: bool,
     },
     /// PostgreSQL: of this transaction, what stands in the log up to here.
     UpTo {
@@ -45,7 +50,7 @@ pub enum Part {
 }
 
 impl Handover {
-    /// Reads the text form, with a position of this kind.
+    /// Reads the text form, with a position of this kind; instead of MySQL's GTIDs there may be a file and an offset.
     ///
     /// # Errors
     /// The text isn't of the form.
@@ -54,20 +59,37 @@ impl Handover {
         let no_number = |word: &str| PositionError(format!("`{word}` is not a number that can stand there"));
         let number = |word: &str| word.parse().map_err(|_| no_number(word));
         let small = |word: &str| word.parse().map_err(|_| no_number(word));
+        let of_events = |events: &str, rows: &str, queries| {
+            Ok::<_, PositionError>(Some(Part::Events { events: number(events)?, rows: small(rows)?, queries }))
+        };
+        let maria = kind == "mariadb-gtid";
         let (position, part) = match words.as_slice() {
-            [rest @ .., "events", events, "rows", rows] if kind == "gtid" => {
-                (rest.concat(), Some(Part::Events { events: number(events)?, rows: small(rows)? }))
+            [rest @ .., "events", events, "rows", rows] if maria || kind == "gtid" => {
+                (rest.join(" "), of_events(events, rows, false)?)
+            }
+            [rest @ .., "events", events, "rows", rows, "queries"] if maria => {
+                (rest.join(" "), of_events(events, rows, true)?)
             }
             [position, "xid", xid, "to", lsn] if kind == "lsn" => {
                 ((*position).to_owned(), Some(Part::UpTo { xid: small(xid)?, lsn: lsn.parse()? }))
             }
-            all => (all.concat(), None),
+            all => (all.join(" "), None),
         };
         if position.is_empty() {
             return Err(wrong(text));
         }
-        Ok(Self { position: LogPosition::parse(kind, &position)?, part })
+        let position = match kind {
+            "gtid" if is_place(&position) => LogPosition::Binlog(BinlogPosition::told(&position)?),
+            // sets are written on several lines
+            _ => LogPosition::parse(kind, &position.replace(' ', ""))?,
+        };
+        Ok(Self { position, part })
     }
+}
+
+/// A file's name has a dot before its number, and nothing in a set of GTIDs has one.
+fn is_place(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(file, _)| file.contains('.'))
 }
 
 fn wrong(text: &str) -> PositionError {
@@ -79,7 +101,9 @@ impl fmt::Display for Handover {
         self.position.fmt(f)?;
         match self.part {
             None => Ok(()),
-            Some(Part::Events { events, rows }) => write!(f, " events {events} rows {rows}"),
+            Some(Part::Events { events, rows, queries }) => {
+                write!(f, " events {events} rows {rows}{}", if queries { " queries" } else { "" })
+            }
             Some(Part::UpTo { xid, lsn }) => write!(f, " xid {xid} to {lsn}"),
         }
     }
@@ -97,7 +121,11 @@ mod tests {
         for (kind, text) in [
             ("gtid", format!("{UUID}:1-77")),
             ("gtid", format!("{UUID}:1-77 events 2 rows 1")),
+            ("gtid", "mysql-bin.000042:1234".to_owned()),
+            ("gtid", "my bin.000042:1234 events 2 rows 1".to_owned()),
             ("mariadb-gtid", "0-1-7".to_owned()),
+            ("mariadb-gtid", "0-1-7,1-1-8 events 2 rows 1".to_owned()),
+            ("mariadb-gtid", "0-1-7 events 3 rows 1 queries".to_owned()),
             ("lsn", "0/16B3748".to_owned()),
             ("lsn", "0/16B3748 xid 745 to 0/16B3900".to_owned()),
         ] {
@@ -111,7 +139,10 @@ mod tests {
             ("gtid", ""),
             ("gtid", "events 1 rows 1"),
             ("gtid", "x events 1 rows 1"),
-            ("mariadb-gtid", "0-1-7 events 1 rows 1"),
+            ("gtid", "binlog.000042:x"),
+            ("gtid", "binlog.000042"),
+            ("gtid", "binlog.000042:4 events 1 rows 1 queries"),
+            ("mariadb-gtid", "binlog.000042:4"),
             ("lsn", "0/5 events 1 rows 1"),
             ("lsn", "0/5 xid x to 0/7"),
             ("lsn", "0/5 xid 1 to 7"),

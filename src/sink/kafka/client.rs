@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
@@ -14,7 +14,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::topics::Met;
-use crate::config::TopicsConfig;
+use crate::config::{TopicSettings, TopicsConfig};
 use crate::error::RunError;
 
 /// How long a start waits for the first answer of a broker.
@@ -26,6 +26,14 @@ const QUEUE_KBYTES: usize = 24_576;
 const TRANSACTION_MS: usize = 15_000;
 /// How long records wait for others, at least once.
 const LINGER_MS: usize = 25;
+
+/// What the properties begin with that apply to every client.
+const SHARED: [&str; 9] =
+    ["security.", "ssl.", "sasl.", "socket.", "broker.", "client.", "metadata.", "reconnect.", "debug"];
+
+fn is_shared(name: &str) -> bool {
+    SHARED.iter().any(|start| name.starts_with(start))
+}
 
 /// What a source's Kafka sink needs.
 #[derive(Debug, Clone)]
@@ -53,6 +61,31 @@ pub struct KafkaSettings {
 }
 
 impl KafkaSettings {
+    /// For reading what others have written, aside from any source.
+    ///
+    /// # Errors
+    /// A property that isn't one of the connection or its security.
+    pub fn aside(name: &str, brokers: &str, properties: Vec<(String, SecretString)>) -> Result<Self, RunError> {
+        if let Some((name, _)) = properties.iter().find(|(name, _)| !is_shared(name)) {
+            let known = SHARED.map(|start| format!("{start}*")).join(", ");
+            return Err(RunError::definite(format!(
+                "kafka property `{name}`: it isn't one of the connection or its security: {known}; repair: remove it from `sink.properties`"
+            )));
+        }
+        Ok(Self {
+            source: name.to_owned(),
+            owner: name.to_owned(),
+            brokers: brokers.to_owned(),
+            properties,
+            topics: TopicsConfig { create: false, settings: TopicSettings::default(), rules: Vec::new() },
+            met: Met::default(),
+            transactional: false,
+            most_batch: Arc::new(AtomicUsize::new(usize::MAX)),
+            owned_before: Arc::new(AtomicBool::new(false)),
+            runtime: tokio::runtime::Handle::current(),
+        })
+    }
+
     /// What every client of this source is configured with.
     pub(crate) fn base(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
@@ -71,10 +104,8 @@ impl KafkaSettings {
 
     /// Adds the user's properties that apply to every client (those of security and connection, not of producing).
     pub(crate) fn shared_properties(&self, config: &mut ClientConfig) {
-        const SHARED: [&str; 9] =
-            ["security.", "ssl.", "sasl.", "socket.", "broker.", "client.", "metadata.", "reconnect.", "debug"];
         for (key, value) in &self.properties {
-            if SHARED.iter().any(|prefix| key.starts_with(prefix)) {
+            if is_shared(key) {
                 config.set(key, value.expose_secret());
             }
         }
@@ -294,15 +325,24 @@ fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
 /// # Errors
 /// Transient, with the reason; definite if the user is refused.
 pub(super) fn reach(producer: &BaseProducer<Background>, brokers: &str) -> Result<(), RunError> {
-    let deadline = Instant::now() + ANSWER;
-    while producer.client().fetch_cluster_id(Duration::from_millis(250)).is_none() {
-        // this is what hands over the errors of connections
-        producer.poll(Duration::ZERO);
-        let refused = producer.context().last_error().is_some_and(|(code, _)| code.is_some_and(is_login));
+    let poll = || producer.poll(Duration::ZERO);
+    answers(producer.client(), poll, brokers, ANSWER)
+}
+
+/// [`reach`] with any client; `poll` hands over the errors of its connections.
+pub(super) fn answers(
+    client: &Client<Background>,
+    poll: impl Fn(),
+    brokers: &str,
+    patience: Duration,
+) -> Result<(), RunError> {
+    let deadline = Instant::now() + patience;
+    while client.fetch_cluster_id(Duration::from_millis(250)).is_none() {
+        poll();
+        let refused = client.context().last_error().is_some_and(|(code, _)| code.is_some_and(is_login));
         if refused || Instant::now() >= deadline {
-            let doing = format!("reach {brokers}");
             let error = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
-            return Err(failed(&doing, &error, producer.context()));
+            return Err(failed(&format!("reach {brokers}"), &error, client.context()));
         }
     }
     Ok(())

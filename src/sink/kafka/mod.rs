@@ -26,6 +26,7 @@
 mod check;
 mod client;
 mod delivery;
+pub mod newest;
 pub mod tail;
 mod topics;
 

@@ -13,7 +13,7 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::client::{Background, KafkaSettings, failed};
+use super::client::{Background, KafkaSettings, answers, failed};
 use crate::config::TopicTemplate;
 use crate::error::{RunError, RunErrorClass};
 use crate::route;
@@ -202,16 +202,9 @@ impl Tail {
 
     /// The first answer, or the reason why there is none.
     fn reach(&self, brokers: &str) -> Result<(), RunError> {
-        let deadline = Instant::now() + ANSWER;
-        while self.consumer.client().fetch_cluster_id(Duration::from_millis(250)).is_none() {
-            // hands over the errors of connections; nothing is assigned yet
-            let _ = self.consumer.poll(Duration::ZERO);
-            if Instant::now() >= deadline {
-                let error = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
-                return Err(self.failed(&format!("reach {brokers}"), &error));
-            }
-        }
-        Ok(())
+        // nothing is assigned yet
+        let poll = || drop(self.consumer.poll(Duration::ZERO));
+        answers(self.consumer.client(), poll, brokers, ANSWER)
     }
 
     fn holds_events(&self, topic: &str) -> bool {

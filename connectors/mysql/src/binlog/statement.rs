@@ -32,6 +32,16 @@ pub(crate) enum Statement<'a> {
     Other,
 }
 
+impl Statement<'_> {
+    /// Whether it stands in a transaction that has begun.
+    pub(crate) fn goes_on(&self) -> bool {
+        matches!(
+            self,
+            Self::Commit | Self::Rollback | Self::RollbackTo(_) | Self::Savepoint(_) | Self::Release | Self::XaEnd
+        )
+    }
+}
+
 /// Classifies a statement.
 pub(crate) fn classify(sql: &[u8]) -> Statement<'_> {
     let mut words = Words { rest: sql, executable: false };

@@ -2,10 +2,13 @@
 //!
 //! Needs the privilege to look at the binlog (`REPLICATION CLIENT`), which streaming by GTIDs doesn't.
 
+use rowcast_core::binlog::UNKNOWN_SERVER;
 use rowcast_core::gtid::parse_uuid;
 use rowcast_core::{BinlogPlace, BinlogPosition, GtidSet, SourceError};
 
 use super::checks::{self, Variables};
+use super::literal;
+use crate::binlog::statement::classify;
 use crate::connection::{Connection, Failure, Rows};
 use crate::error::{GAP_CHOICES, GAP_REPAIR, Where, quoted};
 
@@ -75,6 +78,8 @@ pub(crate) async fn check(
 ) -> Result<BinlogPosition, SourceError> {
     let place = connection.place.clone();
     let server = server(&place, variables)?;
+    let told = ours.server == UNKNOWN_SERVER;
+    let ours = &if told { BinlogPosition { server, ..ours.clone() } } else { ours.clone() };
     if server != ours.server {
         let theirs = variables.get("server_uuid").map_or("", String::as_str);
         return Err(place
@@ -82,7 +87,44 @@ pub(crate) async fn check(
             .repair(format!("connect to the server that the checkpoint came from; or {GAP_CHOICES}")));
     }
     let files = ask(connection, "SHOW BINARY LOGS").await?;
-    found(&place, &files, ours)
+    let found = found(&place, &files, ours)?;
+    if told {
+        check_told(connection, &found.place).await?;
+    }
+    Ok(found)
+}
+
+/// Whether a transaction can begin at a place that somebody else has told: no event of one may stand there that isn't its first.
+async fn check_told(connection: &mut Connection, at: &BinlogPlace) -> Result<(), SourceError> {
+    let file = literal(&at.file);
+    let asked = connection.ask(DOING, &format!("SHOW BINLOG EVENTS IN {file} FROM {} LIMIT 1", at.byte)).await;
+    let wrong = |what: String| {
+        connection
+            .place
+            .definite(format_args!("`source.start_at` is {at}, where {what}"))
+            .repair("the place of a BEGIN, or of what follows a transaction")
+    };
+    let rows = match asked {
+        Ok(rows) => rows,
+        Err(Failure::Source(error)) => return Err(error),
+        Err(Failure::Server(error)) => return Err(wrong(format!("the server finds no event: {error}"))),
+    };
+    match rows.first() {
+        Some(row) if is_inside(text(row, 2), text(row, 5)) => {
+            Err(wrong(format!("{} stands, which is inside of a transaction", text(row, 2))))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether an event of this type, with this text, is one of a transaction, and not its first.
+fn is_inside(kind: &str, text: &str) -> bool {
+    match kind {
+        "Query" => classify(text.as_bytes()).goes_on(),
+        // nothing but the first events of transactions, and what stands between files
+        "Gtid" | "Gtid_tagged" | "Anonymous_Gtid" | "Rotate" | "Stop" | "Format_desc" | "Previous_gtids" => false,
+        _ => true,
+    }
 }
 
 fn found(place: &Where, files: &Rows, ours: &BinlogPosition) -> Result<BinlogPosition, SourceError> {
@@ -151,6 +193,24 @@ mod tests {
 
     fn at(place: &str) -> BinlogPosition {
         format!("{place} begun 5 on 3e11fa47-71ca-11e1-9e33-c80aa9429562").parse().unwrap()
+    }
+
+    #[test]
+    fn a_transaction_begins_with_its_gtid_or_its_begin() {
+        for (kind, text) in [
+            ("Anonymous_Gtid", "SET @@SESSION.GTID_NEXT= 'ANONYMOUS'"),
+            ("Query", "BEGIN"),
+            ("Query", "use `live`; create table t (id bigint primary key)"),
+            ("Query", "XA START X'61',X'',1"),
+            ("Stop", ""),
+        ] {
+            assert!(!is_inside(kind, text), "{kind} {text}");
+        }
+        for (kind, text) in
+            [("Table_map", ""), ("Write_rows", ""), ("Xid", ""), ("Query", "COMMIT"), ("Query", "XA END X'61',X'',1")]
+        {
+            assert!(is_inside(kind, text), "{kind} {text}");
+        }
     }
 
     #[test]

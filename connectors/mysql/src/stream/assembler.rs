@@ -99,8 +99,8 @@ pub(crate) struct Assembler {
     pub(super) out_of: Option<(u64, u32)>,
     /// The events behind the first one of the transaction in progress, up to the one that was reached.
     nth: u64,
-    /// Of the first transaction, so many events behind BEGIN are left out, and so many rows of the next: somebody else has published them.
-    left_out: Option<(u64, u32)>,
+    /// Of the first transaction, what somebody else has published.
+    left_out: Option<handed::LeftOut>,
     /// Transactions tell their connection, and columns are described.
     pub(super) describe: bool,
     /// Statements that change no rows are told.
@@ -342,7 +342,7 @@ impl Assembler {
         let end = reached(self.at, header.end);
         if end != self.at {
             self.begins = self.at.byte;
-            self.nth += 1;
+            self.nth += u64::from(self.counts(header));
         }
         self.at = end;
     }
@@ -521,7 +521,8 @@ impl Assembler {
         let facts = TransactionFacts {
             file: Some(Arc::clone(&self.file)),
             server_id: header.server_id,
-            begins: self.at.byte,
+            // where its BEGIN stands
+            begins: if header.kind == kind::QUERY { self.begins } else { self.at.byte },
             ..TransactionFacts::default()
         };
         let transaction = Arc::new(Transaction { id: text.clone(), xid: None, pos: text, mark, commit_us, facts });
@@ -589,6 +590,7 @@ impl Assembler {
     }
 }
 
+mod handed;
 mod rows;
 mod statements;
 #[cfg(test)]

@@ -136,7 +136,7 @@ impl MysqlStream {
                 let byte = u32::try_from(at.place.byte).map_err(|_| place.definite("an offset beyond 4 GiB"))?;
                 request::dump_place(options.server_id, &at.place.file, byte)
             }
-            _ => request::dump_maria(options.server_id, options.include_query),
+            _ => request::dump_maria(options.server_id, options.include_query || assembler.counts_queries()),
         };
         wire.command(&dump).await.map_err(lost)?;
         assembler.set_charsets(catalog.charsets.clone());

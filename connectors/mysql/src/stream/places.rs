@@ -30,6 +30,11 @@ pub(crate) fn another_log(place: &Where, ours: &BinlogPlace, born: u32) -> Sourc
         .repair(GAP_REPAIR)
 }
 
+/// The name of a transaction that is known by a place: it stands in events as it is.
+pub(super) fn name(place: &BinlogPlace) -> String {
+    place.to_string().replace(['"', '\\'], "_")
+}
+
 impl Assembler {
     /// A stream by GTIDs meets a transaction without one: nobody can say where it would go on behind it.
     pub(super) fn without_gtid(&self, header: &Header) -> SourceError {
@@ -48,7 +53,7 @@ impl Assembler {
     }
 
     /// How far the log was read.
-    fn place_here(&self) -> BinlogPlace {
+    pub(super) fn place_here(&self) -> BinlogPlace {
         BinlogPlace { file: Arc::clone(&self.file), born: self.born, byte: self.at.byte }
     }
 
@@ -99,8 +104,7 @@ impl Assembler {
         let gtid = (header.kind != event::kind::ANONYMOUS_GTID).then_some(found.gtid);
         let text = match &gtid {
             Some(gtid) => gtid.to_string(),
-            // stands in events as it is
-            None => place.to_string().replace(['"', '\\'], "_"),
+            None => name(&place),
         };
         let commit_us = super::assembler::commit_time(found.commit_us, header);
         let began = Began { at_once: false, flagged: found.statements };

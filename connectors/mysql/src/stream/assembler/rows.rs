@@ -1,11 +1,8 @@
 //! Rows: which table they are of, by the TABLE_MAP in front of them, and where each of them lies.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
-use rowcast_core::{
-    Change, Event, Handover, Image, LogPosition, Op, Part, Place, SourceError, Span, Table, TableFailure, TableName,
-};
+use rowcast_core::{Change, Event, Image, Op, Place, SourceError, Span, Table, TableFailure, TableName};
 
 use super::super::draft::Draft;
 use super::super::versions::Resolved;
@@ -56,29 +53,6 @@ pub(super) struct Known {
 }
 
 impl Assembler {
-    /// What is left out of the first transaction, if the stream begins where it was handed over.
-    pub(crate) fn leaving_out(mut self, handover: Option<&Handover>, resume: Option<&LogPosition>) -> Self {
-        if let Some(Handover { position, part: Some(Part::Events { events, rows }) }) = handover
-            && resume == Some(position)
-        {
-            self.left_out = Some((*events, *rows));
-        }
-        self
-    }
-
-    /// What is left out of the rows' event that was reached: none, the first ones, or all.
-    fn rows_left_out(&self) -> u32 {
-        match self.left_out.filter(|_| self.transactions == 1) {
-            // the first event, with the GTID, isn't counted there, and BEGIN is
-            Some((events, rows)) => match self.nth.saturating_sub(1).cmp(&events) {
-                Ordering::Less => u32::MAX,
-                Ordering::Equal => rows,
-                Ordering::Greater => 0,
-            },
-            None => 0,
-        }
-    }
-
     /// What TABLE_MAPs have said of a table is looked at anew.
     pub(in crate::stream) fn forget(&mut self, name: &TableName) {
         let is_it = |known: &Known| match (&known.table, &known.failed) {

@@ -26,9 +26,10 @@ impl Assembler {
     ) -> Result<Outcome, SourceError> {
         let query = Query::parse(body).map_err(|Short| self.unreadable(header))?;
         let statement = classify(query.sql);
-        let Some(open) = &mut self.open else {
+        if self.open.is_none() && !self.begin_by_statement(&statement, header, draft)? {
             return Err(self.definite(header, "a statement outside of any transaction"));
-        };
+        }
+        let Some(open) = &mut self.open else { return Ok(Outcome::Done) };
         let (captured, open_rows, passing) = (open.captured, open.rows, self.passing.is_some());
         match statement {
             Statement::Begin => {

@@ -144,3 +144,92 @@ fn a_transaction_without_a_gtid_is_refused_where_gtids_are_the_position() {
     assert_eq!(error.class(), rowcast_core::ErrorClass::Gap);
     assert!(error.to_string().contains("without a GTID") && error.to_string().contains("on_gap"), "{error}");
 }
+
+/// The first transaction of several events that has rows: where its GTID event begins in the log, and its events with the description in front.
+fn behind_its_first_event(from: usize) -> (u64, Vec<u8>) {
+    let all = events(MYSQL);
+    let is = |at: &(usize, usize), which: u8| MYSQL[at.0 + 4] == which;
+    let rows = all.iter().position(|at| is(at, kind::WRITE_ROWS)).unwrap();
+    let gtid = all[..rows].iter().rposition(|at| is(at, kind::GTID)).unwrap();
+    let begins = all[gtid + from].0;
+    let mut out = vec![0xfe, b'b', b'i', b'n'];
+    out.extend_from_slice(&rotate("bin.000007", begins as u64));
+    let (start, end) = *all.iter().find(|at| is(at, kind::FORMAT_DESCRIPTION)).unwrap();
+    out.extend_from_slice(&MYSQL[start..end]);
+    out.extend_from_slice(&MYSQL[begins..]);
+    (begins as u64, out)
+}
+
+/// As servers send it from there on, where [`behind_its_first_event`] is cut after so many events.
+fn first(assembler: &mut Assembler, from: usize, count: usize) -> (u64, Result<Draft, SourceError>) {
+    let (begins, file) = behind_its_first_event(from);
+    let all = events(&file);
+    (begins, run(assembler, &file, &all[..all.len().min(2 + count)]))
+}
+
+fn rows(draft: &Draft) -> Vec<(u64, u32)> {
+    let of =
+        |event: &Event| if let Event::Change(change) = event { Some((change.seq, change.place.row)) } else { None };
+    draft.events.iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_stream_may_begin_at_a_begin_and_leaves_out_what_was_counted_from_there() {
+    let handed = |text: &str| rowcast_core::Handover::parse("gtid", text).unwrap();
+    let (begins, _) = behind_its_first_event(1);
+    let whole = {
+        let mut assembler = of_types(begins);
+        let (_, draft) = first(&mut assembler, 1, 4);
+        let draft = draft.unwrap();
+        let commits = commits(&draft);
+        assert_eq!(commits.len(), 1);
+        assert_eq!(commits[0].0.pos, format!("bin.000007:{begins}"));
+        assert_eq!(commits[0].0.facts.begins, begins);
+        assert!(commits[0].0.commit_us > 1_600_000_000_000_000);
+        assert_ne!(commits[0].1.to_string(), commits[0].0.pos, "the position is behind it");
+        rows(&draft)
+    };
+    assert_eq!(whole, [(1, 0)]);
+    // BEGIN and TABLE_MAP are before the row
+    for (events, count, left) in [(1, 1, 1), (2, 0, 1), (2, 1, 0), (3, 0, 0)] {
+        let handed = handed(&format!("bin.000007:{begins} events {events} rows {count}"));
+        // as it is told, and as a checkpoint has it
+        for resume in [handed.position.clone(), position_at(begins)] {
+            let mut assembler = of_types(begins).leaving_out(Some(&handed), Some(&resume));
+            let (_, draft) = first(&mut assembler, 1, 9);
+            let draft = draft.unwrap();
+            // the next transaction is whole
+            assert_eq!(rows(&draft).len(), left + 1, "{handed}");
+            assert_eq!(commits(&draft).len(), 2, "{handed}");
+        }
+    }
+    // elsewhere nothing is left out
+    let handed = handed(&format!("bin.000007:{begins} events 3 rows 0"));
+    let elsewhere = position_at(begins + 1);
+    let mut assembler = of_types(begins).leaving_out(Some(&handed), Some(&elsewhere));
+    assert_eq!(rows(&first(&mut assembler, 1, 4).1.unwrap()), whole);
+}
+
+/// Captures the fixture's tables, from this byte on.
+fn of_types(byte: u64) -> Assembler {
+    let mut assembler = assembler(&format!("bin.000007:{byte} begun 0"));
+    assembler.filter = TableFilter::parse(&["ty.*"]).unwrap();
+    let charsets =
+        [(63, "binary"), (255, "utf8mb4"), (45, "utf8mb4"), (46, "utf8mb4"), (8, "latin1"), (28, "gbk"), (54, "utf16")];
+    assembler.set_charsets(charsets.map(|(id, name)| (id, name.to_owned())).into());
+    assembler
+}
+
+fn position_at(byte: u64) -> LogPosition {
+    LogPosition::Binlog(format!("bin.000007:{byte} begun 5 on {UUID}").parse().unwrap())
+}
+
+#[test]
+fn a_stream_that_begins_inside_of_a_transaction_ends_with_an_error() {
+    for (from, what) in [(2, "rows outside"), (3, "rows of table id"), (4, "the end of a transaction")] {
+        let mut assembler = assembler("bin.000007:4 begun 0");
+        let (_, run) = first(&mut assembler, from, 4);
+        let error = run.unwrap_err().to_string();
+        assert!(error.contains(what), "{from}: {error}");
+    }
+}

@@ -4,6 +4,7 @@
 //! Guarantees: connecting ends within the time-out; a peer that vanished is noticed by TCP keep-alive within about
 //! a minute and a half; a mode that verifies never falls back to one that doesn't. Errors name host, port and file.
 
+mod arrivals;
 mod password;
 mod servers;
 mod tls;
@@ -19,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
+pub use arrivals::{Arrivals, Raised};
 pub use password::Password;
 pub use servers::{Host, Search, Servers, SessionAttributes};
 pub use tls::{TlsMode, TlsOptions, client_config, upgrade_tls};

@@ -403,6 +403,7 @@ impl Source for PostgresSource {
             pulse: pulse.clone(),
             read: halves.read,
             buf: halves.buf,
+            arrivals: halves.arrivals,
             assembler,
             form,
             room,

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rowcast_core::{Batch, Pulse, SourceError, SourceStream};
-use rowcast_net::Stream;
+use rowcast_net::{Arrivals, Stream};
 use tokio::io::{AsyncWriteExt, ReadHalf};
 use tokio::time::Instant;
 
@@ -50,6 +50,7 @@ pub(crate) struct Parts {
     pub(crate) pulse: Pulse,
     pub(crate) read: ReadHalf<Stream>,
     pub(crate) buf: BytesMut,
+    pub(crate) arrivals: Option<Arrivals>,
     pub(crate) assembler: Assembler,
     pub(crate) form: ValueForm,
     pub(crate) room: Room,
@@ -107,7 +108,7 @@ enum Walked {
 impl PostgresStream {
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
-            reader: Reader::new(parts.read, parts.buf).with_pulse(parts.pulse),
+            reader: Reader::new(parts.read, parts.buf).with_pulse(parts.pulse).with_arrivals(parts.arrivals),
             assembler: parts.assembler,
             form: parts.form,
             room: parts.room,
@@ -306,7 +307,7 @@ impl PostgresStream {
         }
         // before the await: a dropped call must not pause again
         self.pauses += 1;
-        tokio::time::sleep(PAUSE).await;
+        self.reader.gather(PAUSE).await.map_err(|error| self.lost(&error))?;
         Ok(None)
     }
 

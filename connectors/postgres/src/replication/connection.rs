@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use postgres_protocol::message::frontend;
 use rowcast_core::SourceError;
-use rowcast_net::Stream;
+use rowcast_net::{Arrivals, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::frame::{self, HEADER, Peek};
@@ -155,6 +155,7 @@ pub(crate) struct Streaming {
     pub(crate) read: ReadHalf<Stream>,
     pub(crate) write: WriteHalf<Stream>,
     pub(crate) buf: BytesMut,
+    pub(crate) arrivals: Option<Arrivals>,
 }
 
 impl Connection {
@@ -263,8 +264,9 @@ impl Connection {
 
     /// Takes the connection apart: after [`Connection::start`], or between queries.
     pub(crate) fn into_streaming(self) -> Streaming {
+        let arrivals = self.wired.stream.arrivals();
         let (read, write) = tokio::io::split(self.wired.stream);
-        Streaming { read, write, buf: self.wired.buf }
+        Streaming { read, write, buf: self.wired.buf, arrivals }
     }
 }
 

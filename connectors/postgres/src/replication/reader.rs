@@ -11,13 +11,14 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::future::poll_fn;
 use rowcast_core::Pulse;
-use rowcast_net::Stream;
+use rowcast_net::{Arrivals, Stream};
 use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio::time::Instant;
 
@@ -33,6 +34,8 @@ const SMALL_CHUNK: usize = 64 << 10;
 const BUSY_GAP: Duration = Duration::from_millis(4);
 /// So many of them in a row.
 const BUSY_STREAK: u32 = 4;
+/// What a busy stream gathers before its reader is woken up, if it comes in time.
+const GATHERED: i32 = 48 << 10;
 
 /// The next whole frame.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +57,7 @@ pub(crate) struct Reader {
     expected: Option<usize>,
     last_arrival: Instant,
     pulse: Pulse,
+    arrivals: Option<Arc<Arrivals>>,
     streak: u32,
     last_batch: usize,
 }
@@ -67,6 +71,7 @@ impl Reader {
             expected: None,
             last_arrival: Instant::now(),
             pulse: Pulse::default(),
+            arrivals: None,
             streak: 0,
             last_batch: 0,
         }
@@ -75,6 +80,11 @@ impl Reader {
     /// Somebody else wants to know when bytes came last, too.
     pub(crate) fn with_pulse(self, pulse: Pulse) -> Self {
         Self { pulse, ..self }
+    }
+
+    /// The socket can be told how much to gather.
+    pub(crate) fn with_arrivals(self, arrivals: Option<Arrivals>) -> Self {
+        Self { arrivals: arrivals.map(Arc::new), ..self }
     }
 
     /// Bytes of frames that were walked.
@@ -173,6 +183,19 @@ impl Reader {
         self.make_room();
         let result = self.read.read_buf(&mut self.buf).await;
         self.arrived(result)
+    }
+
+    /// Lets more of a busy stream come: for so long, or until enough is there. What comes is read now or later.
+    pub(crate) async fn gather(&mut self, pause: Duration) -> io::Result<()> {
+        let arrivals = self.arrivals.clone();
+        match arrivals.as_ref().and_then(|arrivals| arrivals.raised(GATHERED)) {
+            // the guard ends the threshold, also if this call is dropped
+            Some(_raised) => tokio::time::timeout(pause, self.read()).await.map_or(Ok(()), |read| read.map(drop)),
+            None => {
+                tokio::time::sleep(pause).await;
+                Ok(())
+            }
+        }
     }
 
     /// Takes the bytes that are there; none if there are none.

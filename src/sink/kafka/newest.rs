@@ -2,7 +2,7 @@
 //!
 //! Guarantees: everything that was written before the call counts, also what was in a transaction then, which is waited for; a key that stands in
 //! several partitions counts by its latest record. Partitions are assigned, no group is joined and nothing is kept in the cluster. Memory is
-//! bounded by [`MOST`] and what librdkafka fetches ahead; beyond that it is an error, as is a broker that is silent for [`PATIENCE`].
+//! bounded by 64 MiB of keys and values and what librdkafka fetches ahead; beyond that it is an error, as is a broker that is silent for 30 seconds.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -15,10 +15,13 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::Checkpoint;
 use crate::error::RunError;
 use crate::route;
+use crate::sink::kafka::reading::{self, Reader};
 use crate::sink::kafka::{Background, KafkaSettings};
 
 /// Offsets looked at first; eight times as many in each further step.
 const FIRST_STEP: i64 = 32;
+/// What is fetched ahead, in KiB, and by one fetch, in bytes: records are few.
+const AHEAD: (u32, u32) = (1024, 262_144);
 /// How long one reading may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -132,22 +135,8 @@ pub fn lost(source: &str) -> RunError {
     ))
 }
 
-type Reader = BaseConsumer<Background>;
-
 fn consumer(settings: &KafkaSettings, isolation: &str) -> Result<Reader, KafkaError> {
-    let mut config = settings.base();
-    config
-        // never joined: partitions are assigned by hand and offsets are never committed
-        .set("group.id", format!("rowcast.{}", settings.source))
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .set("isolation.level", isolation)
-        .set("auto.offset.reset", "earliest")
-        .set("fetch.wait.max.ms", "50")
-        .set("queued.max.messages.kbytes", "1024")
-        .set("fetch.message.max.bytes", "262144");
-    settings.shared_properties(&mut config);
-    config.create_with_context(Background::of(settings))
+    reading::reader(settings, isolation, AHEAD)
 }
 
 /// The end of the log, undecided records included: a read_committed client would be told the end of what is decided.
@@ -155,18 +144,12 @@ fn watermarks(settings: &KafkaSettings, topic: &str) -> Result<(i64, i64), Kafka
     consumer(settings, "read_uncommitted")?.fetch_watermarks(topic, 0, PATIENCE)
 }
 
-/// Waits until all before `high` is decided. A read_committed client is told the end of what is decided as the watermark.
+/// Waits until all before `high` is decided.
 fn await_decided(consumer: &Reader, topic: &str, high: i64) -> Result<(), RunError> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match consumer.fetch_watermarks(topic, 0, PATIENCE) {
-            Ok((_, decided)) if decided >= high => return Ok(()),
-            Ok((_, decided)) if Instant::now() >= deadline => {
-                return Err(failed(topic, format!("offset {decided} of {high} is decided after {PATIENCE:?}")));
-            }
-            Ok(_) => std::thread::sleep(Duration::from_millis(20)),
-            Err(error) => return Err(refused(topic, &error, consumer.context())),
-        }
+    match reading::undecided(consumer, (topic, 0), high, PATIENCE) {
+        Ok(None) => Ok(()),
+        Ok(Some(decided)) => Err(failed(topic, format!("offset {decided} of {high} is decided after {PATIENCE:?}"))),
+        Err(error) => Err(refused(topic, &error, consumer.context())),
     }
 }
 

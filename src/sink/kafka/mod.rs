@@ -27,6 +27,7 @@ mod check;
 mod client;
 mod delivery;
 pub mod newest;
+pub(crate) mod reading;
 pub mod tail;
 mod topics;
 
@@ -187,14 +188,14 @@ impl KafkaSink {
         record.payload = value;
         record.headers = headers;
         self.sent.add(key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len));
-        let mut wait = Wait::new();
+        let mut wait = None;
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     // this is where a slow Kafka holds back the source; the producer bounds the wait by the messages' time-out
                     self.producer.poll(Duration::ZERO);
-                    wait.a_moment(&self.producer, FULL_QUEUE);
+                    wait.get_or_insert_with(Wait::new).a_moment(&self.producer, FULL_QUEUE);
                     self.check_deliveries()?;
                     record = back;
                 }

@@ -7,13 +7,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::client::{Background, KafkaSettings, answers, failed};
+use super::reading::{self, Reader};
 use crate::error::RunError;
 
 /// How long brokers may take for the first answer.
@@ -22,12 +23,12 @@ const FIRST_ANSWER: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long one call waits for a record.
 const SLICE: Duration = Duration::from_millis(100);
+/// What is fetched ahead, in KiB, and by one fetch, in bytes.
+const AHEAD: (u32, u32) = (8192, 524_288);
 /// Bytes of keys and values that are kept.
 const MOST: usize = 64 << 20;
 /// What a key takes beside its bytes.
 const OVERHEAD: usize = 128;
-
-type Reader = BaseConsumer<Background>;
 
 /// A key and its value; none if it was removed.
 pub type Entry = (Vec<u8>, Option<Vec<u8>>);
@@ -88,19 +89,7 @@ pub fn read(settings: &KafkaSettings, topic: &str, wanted: impl Fn(&[u8]) -> boo
 }
 
 fn reader(settings: &KafkaSettings, isolation: &str) -> Result<Reader, RunError> {
-    let mut config = settings.base();
-    config
-        // never joined
-        .set("group.id", format!("rowcast.{}", settings.source))
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .set("isolation.level", isolation)
-        .set("auto.offset.reset", "earliest")
-        .set("fetch.wait.max.ms", "50")
-        .set("queued.max.messages.kbytes", "8192")
-        .set("fetch.message.max.bytes", "524288");
-    settings.shared_properties(&mut config);
-    config.create_with_context(Background::of(settings)).map_err(|error| match error {
+    reading::reader(settings, isolation, AHEAD).map_err(|error| match error {
         // the words and the name, never the value
         KafkaError::ClientConfig(_, what, key, _) => {
             RunError::definite(format!("kafka property `{key}`: {what}; repair: `sink.properties`"))
@@ -145,19 +134,13 @@ fn no_topic(consumer: &Reader, topic: &str) -> RunError {
 
 /// Waits until all before `high` is decided: a record of ours may stand behind the open transaction of somebody else.
 fn await_decided(consumer: &Reader, topic: &str, partition: i32, high: i64) -> Result<(), RunError> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match consumer.fetch_watermarks(topic, partition, PATIENCE) {
-            Ok((_, decided)) if decided >= high => return Ok(()),
-            Ok((_, decided)) if Instant::now() >= deadline => {
-                return Err(RunError::transient(format!(
-                    "kafka: can't read topic {topic}: partition {partition} ends at offset {high}, and after {PATIENCE:?} there is still an \
-                     open transaction at {decided}; repair: try again when it has ended"
-                )));
-            }
-            Ok(_) => std::thread::sleep(SLICE),
-            Err(error) => return Err(refused(topic, &error, consumer.context())),
-        }
+    match reading::undecided(consumer, (topic, partition), high, PATIENCE) {
+        Ok(None) => Ok(()),
+        Ok(Some(decided)) => Err(RunError::transient(format!(
+            "kafka: can't read topic {topic}: partition {partition} ends at offset {high}, and after {PATIENCE:?} there is still an open \
+             transaction at {decided}; repair: try again when it has ended"
+        ))),
+        Err(error) => Err(refused(topic, &error, consumer.context())),
     }
 }
 

@@ -211,20 +211,7 @@ async fn beside_writers_and_kills_nothing_is_said_twice_or_wrongly() {
         let more = format!("backfill: {{ rows_per_second: 9000 }}\n{PLAIN}");
         let mut daemon = source.to_kafka_with(&more).spawn();
         let mut random = StdRng::seed_from_u64(11);
-        let (mut kills, mut mark) = (0, (0, 0));
-        loop {
-            daemon.wait_for_log_since(mark, "streaming: ", PATIENCE).await;
-            tokio::time::sleep(Duration::from_millis(random.random_range(300..2500) + 150 * kills)).await;
-            let done = daemon.logs().matches("the table is copied").count();
-            if done >= 4 {
-                break;
-            }
-            daemon.kill9();
-            mark = daemon.mark();
-            daemon.start();
-            kills += 1;
-            assert!(kills < 60, "the copy gets nowhere:\n{}", daemon.logs());
-        }
+        let kills = daemon.kill_until_copied(4, &mut random).await;
         stop.store(true, Ordering::Relaxed);
         writers.await.unwrap();
         let rows = source.query("select id, n from busy").await;

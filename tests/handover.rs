@@ -226,15 +226,21 @@ async fn mysql_goes_on_behind_the_row_where_the_connector_stopped() {
     hands_over(source, offset, &BEHIND, stop, writing).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn mysql_without_gtids_goes_on_behind_the_row_where_the_connector_stopped() {
+/// A server of its own without GTIDs, with the tables, and the end of its log: file and offset.
+async fn without_gtids() -> (Servers, Source, String, String) {
     let off = [("ROWCAST_MYSQL_CONF", "--gtid-mode=OFF --enforce-gtid-consistency=OFF")];
     let servers = tokio::task::block_in_place(|| Servers::private_with(&["mysql"], &off));
     let source = Source::create_on(&servers, Kind::Mysql, "handover").await;
     create_tables(&source).await;
-    let mut writer = Writer::of(&source).await;
     let end = source.query("show binary log status").await.remove(0);
     let (file, end) = (end[0].clone().unwrap(), end[1].clone().unwrap());
+    (servers, source, file, end)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_without_gtids_goes_on_behind_the_row_where_the_connector_stopped() {
+    let (_servers, source, file, end) = without_gtids().await;
+    let mut writer = Writer::of(&source).await;
     writer.transaction(&STATEMENTS.map(str::to_owned)).await;
     let events = source.query(&format!("show binlog events in '{file}' from {end} limit 2")).await;
     assert_eq!((events[0][2].as_deref(), events[1][5].as_deref()), (Some("Anonymous_Gtid"), Some("BEGIN")));
@@ -251,12 +257,7 @@ async fn mysql_without_gtids_goes_on_behind_the_row_where_the_connector_stopped(
 /// A place that is none to begin at, and one that another server would have, are refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_place_inside_of_a_transaction_is_refused() {
-    let off = [("ROWCAST_MYSQL_CONF", "--gtid-mode=OFF --enforce-gtid-consistency=OFF")];
-    let servers = tokio::task::block_in_place(|| Servers::private_with(&["mysql"], &off));
-    let source = Source::create_on(&servers, Kind::Mysql, "handover").await;
-    create_tables(&source).await;
-    let end = source.query("show binary log status").await.remove(0);
-    let (file, end) = (end[0].clone().unwrap(), end[1].clone().unwrap());
+    let (_servers, source, file, end) = without_gtids().await;
     let mut writer = Writer::of(&source).await;
     writer.transaction(&STATEMENTS.map(str::to_owned)).await;
     let events = source.query(&format!("show binlog events in '{file}' from {end} limit 4")).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::SeedableRng;
 use serde_json::Value as Json;
 
 use super::racing::{copied, until_same};
@@ -32,20 +32,7 @@ async fn kills_in_a_copy_lose_and_repeat_nothing() {
         let traffic = Traffic::start_with(&source, "accounts", 120_000, Duration::from_millis(8)).await;
         let mut daemon = source.to_kafka_with("backfill: { rows_per_second: 12000 }\n").spawn();
         let mut random = StdRng::seed_from_u64(7);
-        let (mut kills, mut mark) = (0, (0, 0));
-        loop {
-            daemon.wait_for_log_since(mark, "streaming: ", PATIENCE).await;
-            // each life a bit longer: on a machine that is busy the first ones are too short to publish what is written meanwhile
-            tokio::time::sleep(Duration::from_millis(random.random_range(300..2500) + 150 * kills)).await;
-            if daemon.logs().contains("the table is copied") {
-                break;
-            }
-            daemon.kill9();
-            mark = daemon.mark();
-            daemon.start();
-            kills += 1;
-            assert!(kills < 60, "the copy gets nowhere:\n{}", daemon.logs());
-        }
+        let kills = daemon.kill_until_copied(1, &mut random).await;
         traffic.stop().await;
         let folded = until_same(&source, "accounts").await;
         assert_eq!(folded.most_reads, 1, "a row that nobody changed is published once, whatever happens");

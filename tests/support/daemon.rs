@@ -7,7 +7,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rand::Rng;
+use rand::rngs::StdRng;
 use tempfile::TempDir;
+
+use super::source::PATIENCE;
 
 /// How to start the daemon: arguments, files, environment. [`Daemon::command`] makes one.
 #[derive(Debug)]
@@ -220,6 +224,24 @@ impl Daemon {
     /// Standard output and error of all runs.
     pub fn logs(&self) -> String {
         self.stdout() + &self.stderr()
+    }
+
+    /// Kills it at moments of chance while it copies, until its log says that so many tables are copied; how often. It runs then.
+    pub async fn kill_until_copied(&mut self, tables: usize, random: &mut StdRng) -> u64 {
+        let (mut kills, mut mark) = (0, (0, 0));
+        loop {
+            self.wait_for_log_since(mark, "streaming: ", PATIENCE).await;
+            // each life a bit longer: on a machine that is busy the first ones are too short to publish what is written meanwhile
+            tokio::time::sleep(Duration::from_millis(random.random_range(300..2500) + 150 * kills)).await;
+            if self.logs().matches("the table is copied").count() >= tables {
+                return kills;
+            }
+            self.kill9();
+            mark = self.mark();
+            self.start();
+            kills += 1;
+            assert!(kills < 60, "the copy gets nowhere:\n{}", self.logs());
+        }
     }
 
     /// How much it has written; [`Daemon::wait_for_log_since`] looks only at what comes after.

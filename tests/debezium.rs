@@ -183,9 +183,8 @@ fn comparable(kind: Kind, case: &str, lines: &[String]) -> Vec<String> {
     // schemas that are equal by now, by their numbers
     let mut schemas: HashMap<String, String> = HashMap::new();
     let mut same: Vec<(String, String)> = Vec::new();
-    let is_statement = |line: &str| line.starts_with("{\"topic\":\"<prefix>\",");
-    let of_snapshot = |line: &str| is_statement(line) && line.contains("\"snapshot\":\"true\"");
-    let statements = lines.iter().any(|line| is_statement(line) && !of_snapshot(line));
+    let of_snapshot = debezium::is_statement_of_snapshot;
+    let statements = lines.iter().any(|line| debezium::is_statement(line) && !of_snapshot(line));
     for line in lines {
         if of_snapshot(line) || (!statements && line.contains("SchemaChange")) {
             continue;
@@ -332,9 +331,7 @@ impl Run {
             if statement == SETTLE {
                 self.settle().await;
             } else {
-                let changes = ["alter", "rename", "drop"].iter().any(|word| statement.trim_start().starts_with(word));
-                if changes && self.source.kind() != Kind::Postgres {
-                    // DEFAULTs and comments aren't in the log: the catalog has them, as long as the table is as it was
+                if self.source.kind() != Kind::Postgres && debezium::changes_a_table(statement) {
                     self.settle().await;
                 }
                 self.writer.run(&statement.replace("{db}", self.source.name())).await;

@@ -23,7 +23,7 @@ use support::connect::{Run, ask};
 use support::daemon::Daemon;
 use support::env::APP_PASSWORD;
 use support::source::{Kind, PATIENCE, Source, Writer};
-use support::{compare, env};
+use support::{compare, debezium, env};
 
 /// Names that an environment variable chooses.
 fn chosen(variable: &str, all: Vec<String>) -> Vec<String> {
@@ -90,7 +90,7 @@ async fn record() {
             run.start(variant).await;
         }
         run.streaming().await;
-        run.stream(&run.prefixes()).await;
+        run.stream(&run.prefixes(), false).await;
         for connector in &run.connectors {
             let lines = run.lines(&connector.prefix, false).await;
             let path = case.recording(kind.name(), &connector.variant);
@@ -178,10 +178,11 @@ async fn live() {
             .await;
         }
         let prefixes: Vec<String> = run.prefixes().into_iter().chain(ours.iter().map(|it| it.0.clone())).collect();
-        run.stream(&prefixes).await;
+        run.stream(&prefixes, true).await;
         let (mut failed, allowed) = (Vec::new(), compare::allowed());
         for (connector, (prefix, _)) in run.connectors.iter().zip(&ours) {
-            let original = run.lines(&connector.prefix, true).await;
+            let mut original = run.lines(&connector.prefix, true).await;
+            original.retain(|line| !debezium::is_statement_of_snapshot(line));
             let found = compare::compare(&original, &run.lines(prefix, true).await);
             let (known, new): (Vec<_>, Vec<_>) = found.iter().partition(|difference| {
                 allowed.iter().any(|it| it.covers(kind.name(), &case.name, &connector.variant, difference))

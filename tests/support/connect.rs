@@ -203,12 +203,16 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Does what the case does while it is captured. `prefixes` are those of all who capture it, and are waited for.
-    pub async fn stream(&mut self, prefixes: &[String]) {
+    /// Does what the case does while it is captured. `prefixes` are those of all who capture it, and are waited for; also before a table is
+    /// changed if `by_catalog`: what isn't in the log is read from MySQL's catalog then, as long as the table is as it was.
+    pub async fn stream(&mut self, prefixes: &[String], by_catalog: bool) {
         for statement in &self.case.stream {
             if statement == SETTLE {
                 self.settle(prefixes).await;
             } else {
+                if by_catalog && self.source.kind() != Kind::Postgres && debezium::changes_a_table(statement) {
+                    self.settle(prefixes).await;
+                }
                 self.writer.run(&statement.replace("{db}", self.source.name())).await;
             }
         }
@@ -269,14 +273,15 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The topics of a prefix whose names end so, with their records; heartbeats, whose name has the prefix at its end, are not among them.
+/// The topics of a prefix whose names end so, with their records; also heartbeats, whose name has the prefix at its end.
 pub async fn topics(brokers: &str, prefix: &str, end: &str) -> Vec<(String, Vec<Record>)> {
     let (brokers, prefix, end) = (brokers.to_owned(), prefix.to_owned(), end.to_owned());
     tokio::task::spawn_blocking(move || {
-        let names = super::kafka::topics_of(&brokers, &prefix);
+        let names = super::kafka::topics_of(&brokers, "");
         let own = names.into_iter().filter(|name| {
-            let rest = &name[prefix.len()..];
-            name.ends_with(&end) && !rest.starts_with(|it: char| it.is_ascii_alphanumeric())
+            let of_prefix =
+                name.strip_prefix(&prefix).is_some_and(|rest| !rest.starts_with(|it: char| it.is_ascii_alphanumeric()));
+            name.ends_with(&end) && (of_prefix || name.ends_with(&format!(".{prefix}")))
         });
         own.map(|name| (name.clone(), read_blocking(&brokers, &name, true))).collect()
     })

@@ -6,6 +6,7 @@ use rowcast_core::{Bump, Column, Date, DateTime, DefaultValue, Interval, Table, 
 
 use super::form::{Form, Place};
 use super::schema::{Kind, Schema};
+use super::time::is_zero;
 use super::{Codec, Server, string};
 use crate::config::BinaryMode;
 use crate::format::json::{base64, int, write_uuid};
@@ -47,8 +48,14 @@ pub(super) fn of(
         value => value,
     };
     let mut out = Vec::new();
-    let place = Place { read: false, adjust: false };
-    form.written(&mut out, &value, place).then_some(out)
+    // a zero date as a text: with `exact` the zeros, as in rows
+    let zero = matches!(value, Value::Date(date) | Value::DateTime(DateTime { date, .. }) | Value::Instant(DateTime { date, .. }) if is_zero(date));
+    let place = Place { read: false, adjust: zero && !codec.config.exact };
+    if form.written(&mut out, &value, place) {
+        return Some(out);
+    }
+    // none where NULL stands for it, else what its rows have
+    (zero && !nullable).then(|| fallback(form, schema))
 }
 
 /// What a server of a fixed length has of shorter bytes.

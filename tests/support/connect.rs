@@ -281,7 +281,9 @@ pub async fn topics(brokers: &str, prefix: &str, end: &str) -> Vec<(String, Vec<
         let own = names.into_iter().filter(|name| {
             let of_prefix =
                 name.strip_prefix(&prefix).is_some_and(|rest| !rest.starts_with(|it: char| it.is_ascii_alphanumeric()));
-            name.ends_with(&end) && (of_prefix || name.ends_with(&format!(".{prefix}")))
+            // our own topics have the source's name there
+            let beats = name.ends_with(&format!(".{prefix}")) && !name.starts_with("rowcast.");
+            name.ends_with(&end) && (of_prefix || beats)
         });
         own.map(|name| (name.clone(), read_blocking(&brokers, &name, true))).collect()
     })

@@ -47,7 +47,7 @@ fn encoded(topic: &str, keys: &[Option<Vec<u8>>]) -> Encoded {
         let key = key.as_ref().map(|_| start..encoded.buf.len());
         encoded.buf.push(b'x');
         let value = Some(encoded.buf.len() - 1..encoded.buf.len());
-        encoded.records.push(Record { destination: 0, key, value, headers: Box::default(), to_all_partitions: false });
+        encoded.records.push(Record { key, value, ..Record::default() });
     }
     encoded
 }

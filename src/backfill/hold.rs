@@ -82,7 +82,8 @@ impl Hold {
         let bytes = |range: &Option<std::ops::Range<usize>>| {
             range.clone().and_then(|range| encoded.buf.get(range)).unwrap_or(&[])
         };
-        let (key, value) = (bytes(&record.key), bytes(&record.value));
+        let mut whole = Vec::new();
+        let (key, value) = (bytes(&record.key), encoded.value(record, &mut whole).unwrap_or(&[]));
         let mut headers = Vec::new();
         for header in &record.headers {
             let (name, value) = (header.name.as_str().as_bytes(), header.value.as_ref().map(|_| bytes(&header.value)));
@@ -205,6 +206,7 @@ impl Hold {
             destination: destination as u32,
             key: (flags & 1 != 0).then_some(start..middle),
             value: (flags & 2 != 0).then_some(middle..middle + value),
+            head: 0,
             to_all_partitions: flags & 4 != 0,
             headers: headers_of(&out.buf, middle + value),
         });
@@ -268,7 +270,7 @@ mod tests {
     fn event(text: &str) -> Encoded {
         let destination = Destination::plain("t");
         let value = Some(0..text.len());
-        let record = Record { destination: 0, key: None, value, to_all_partitions: false, headers: Box::default() };
+        let record = Record { value, ..Record::default() };
         Encoded {
             buf: text.as_bytes().to_vec(),
             records: vec![record],

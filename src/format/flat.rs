@@ -14,6 +14,8 @@ use crate::pipeline::{HeaderName, RecordHeader};
 pub enum Written {
     /// A value.
     Value,
+    /// A value without what stands at the beginning of all values of its table; see `TableText::head`.
+    Headless,
     /// A record without a value.
     Tombstone,
     /// No record.

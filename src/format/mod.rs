@@ -178,6 +178,11 @@ impl TableText {
         self.debezium.as_deref()
     }
 
+    /// What stands before each value of which [`Self::event`] says so.
+    pub fn head(&self) -> &[u8] {
+        self.debezium.as_ref().map_or(&[], |table| table.head())
+    }
+
     /// Writes an event's value.
     #[inline]
     pub fn event(&self, out: &mut Vec<u8>, transaction: &TransactionText, event: &RowEvent<'_>) -> Written {
@@ -232,15 +237,11 @@ impl TableText {
     }
 
     /// Writes the event of a row that was read.
-    pub fn read_event(&self, out: &mut Vec<u8>, read: &ReadText, seq: u64, row: &[Value<'_>]) {
+    pub fn read_event(&self, out: &mut Vec<u8>, read: &ReadText, seq: u64, row: &[Value<'_>]) -> Written {
+        let it = json::read_row(seq, row);
         match (&self.debezium, &read.debezium) {
-            (Some(table), Some(TransactionText::Debezium(place))) => {
-                let it = json::read_row(seq, row);
-                table.event(out, place, &it);
-            }
-            _ => {
-                self.own_event(out, read.json.place(), &json::read_row(seq, row));
-            }
+            (Some(table), Some(TransactionText::Debezium(place))) => table.event(out, place, &it),
+            _ => self.own_event(out, read.json.place(), &it),
         }
     }
 
@@ -261,7 +262,7 @@ impl TableText {
         }
     }
 
-    /// Writes the event that voids all rows of a table before its copy begins again.
+    /// Writes the event that voids all rows of a table before its copy begins again, with all that it begins with.
     pub fn void_event(&self, out: &mut Vec<u8>, read: &ReadText) -> Written {
         match (&self.debezium, &read.debezium) {
             (Some(table), Some(TransactionText::Debezium(place))) => {
@@ -275,7 +276,15 @@ impl TableText {
                     before: None,
                     after: None,
                 };
-                table.event(out, place, &it)
+                let start = out.len();
+                out.extend_from_slice(table.head());
+                match table.event(out, place, &it) {
+                    Written::Headless => Written::Value,
+                    written => {
+                        out.truncate(start);
+                        written
+                    }
+                }
             }
             _ if self.flat.is_some() => Written::Nothing,
             _ => {

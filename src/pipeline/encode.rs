@@ -122,6 +122,11 @@ impl HeaderName {
 }
 
 impl Destination {
+    /// What stands before the values of which [`Record::head`] says so.
+    pub fn head(&self) -> &[u8] {
+        self.text.as_ref().map_or(&[], TableText::head)
+    }
+
     /// One without a table.
     pub fn plain(topic: &str) -> Arc<Self> {
         let (topic, headers) = (topic.to_owned(), Headers::Own);
@@ -153,6 +158,18 @@ pub struct Encoded {
 }
 
 impl Encoded {
+    /// A record's value; one that has a head is put together in the scratch.
+    pub fn value<'a>(&'a self, record: &Record, scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+        let value = record.value.clone().and_then(|range| self.buf.get(range))?;
+        if record.head == 0 {
+            return Some(value);
+        }
+        scratch.clear();
+        scratch.extend_from_slice(self.destinations.get(record.destination as usize)?.head());
+        scratch.extend_from_slice(value);
+        Some(scratch)
+    }
+
     /// Whether a record is of a table's row, and not of what couldn't be encoded.
     pub(super) fn is_row(&self, index: usize) -> bool {
         let record = self.records.get(index);
@@ -182,14 +199,16 @@ pub struct Touched {
 }
 
 /// One record.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Record {
     /// Index into [`Encoded::destinations`].
     pub destination: u32,
     /// Key in [`Encoded::buf`]; none for tables without a key.
     pub key: Option<Range<usize>>,
-    /// Value; none for a tombstone.
+    /// Value in [`Encoded::buf`], behind its head; none for a tombstone.
     pub value: Option<Range<usize>>,
+    /// Length of its head in bytes: 0, or that of [`Destination::head`].
+    pub head: u32,
     /// Send it to every partition of the topic (truncate).
     pub to_all_partitions: bool,
     /// Headers besides those of its destination; few records have any, unless some are configured.
@@ -197,11 +216,11 @@ pub struct Record {
 }
 
 impl Record {
-    /// Bytes of key, value and own headers.
+    /// Bytes of key, value with its head, and own headers.
     pub fn size(&self) -> usize {
         let length = |range: &Option<Range<usize>>| range.as_ref().map_or(0, Range::len);
         let headers: usize = self.headers.iter().map(|header| header.name.as_str().len() + length(&header.value)).sum();
-        length(&self.key) + length(&self.value) + headers
+        length(&self.key) + self.head as usize + length(&self.value) + headers
     }
 }
 
@@ -420,10 +439,11 @@ impl Encoder {
                 key = Some(start..out.buf.len());
             }
             let start = out.buf.len();
-            table_text.read_event(&mut out.buf, text, *seq, &row);
+            let written = table_text.read_event(&mut out.buf, text, *seq, &row);
             let value = Some(start..out.buf.len());
+            let head = if written == Written::Headless { table_text.head().len() as u32 } else { 0 };
             let headers = table_text.read_headers(&mut out.buf, text, *seq, &row);
-            out.records.push(Record { destination: *index, key, value, to_all_partitions: false, headers });
+            out.records.push(Record { destination: *index, key, value, head, to_all_partitions: false, headers });
         }
         Ok(out)
     }
@@ -438,7 +458,7 @@ impl Encoder {
         {
             let value = Some(0..out.buf.len());
             let to_all_partitions = self.format.truncates_all_partitions();
-            out.records.push(Record { destination: 0, key: None, value, to_all_partitions, headers: Box::default() });
+            out.records.push(Record { value, to_all_partitions, ..Record::default() });
         }
         out.destinations.push(destination);
         out
@@ -450,7 +470,7 @@ impl Encoder {
         if let Some(codec) = self.format.debezium() {
             let value = codec.heartbeat(&mut out.buf);
             let (key, value) = (Some(0..value), Some(value..out.buf.len()));
-            out.records.push(Record { destination: 0, key, value, to_all_partitions: false, headers: Box::default() });
+            out.records.push(Record { key, value, ..Record::default() });
             out.destinations.push(Arc::clone(&self.heartbeats));
         }
         out
@@ -472,7 +492,7 @@ impl Encoder {
         }
         let (value, destination) = (Some(start..out.buf.len()), out.destinations.len() as u32);
         let to_all_partitions = self.format.truncates_all_partitions();
-        out.records.push(Record { destination, key: None, value, to_all_partitions, headers: Box::default() });
+        out.records.push(Record { destination, value, to_all_partitions, ..Record::default() });
         out.destinations.push(Arc::new(Destination {
             topic: self.topic(name),
             table: None,

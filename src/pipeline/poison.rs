@@ -46,13 +46,7 @@ impl Encoder {
             json::dead_letter(&mut out.buf, it.text, &it.event, (it.topic, &error.message, bytes), key.as_deref());
             let value = Some(start..out.buf.len());
             let destination = it.dead_letters;
-            out.records.push(Record {
-                destination,
-                key: None,
-                value,
-                to_all_partitions: false,
-                headers: Box::default(),
-            });
+            out.records.push(Record { destination, value, ..Record::default() });
         }
         out.poison.get_or_insert((0, error.message)).0 += 1;
         Ok(())
@@ -67,7 +61,8 @@ impl Encoder {
             0..key.len()
         });
         let start = out.buf.len();
-        let value = bytes(&record.value)?;
+        let mut whole = Vec::new();
+        let value = encoded.value(record, &mut whole)?;
         let written = match (self.format.debezium(), table_of(encoded, record)) {
             (_, Some(table)) if self.format.is_flattened() => {
                 let length = value.len() as u64;
@@ -84,7 +79,7 @@ impl Encoder {
             return None;
         }
         let value = Some(start..out.buf.len());
-        out.records.push(Record { destination: 0, key, value, to_all_partitions: false, headers: Box::default() });
+        out.records.push(Record { key, value, ..Record::default() });
         out.destinations.push(Arc::clone(&self.dead_letters));
         Some(out)
     }
@@ -139,7 +134,8 @@ impl Publisher {
         topic: &str,
         (size, limit): (usize, usize),
     ) -> Result<(), RunError> {
-        let value = record.value.clone().and_then(|range| encoded.buf.get(range)).unwrap_or(&[]);
+        let mut whole = Vec::new();
+        let value = encoded.value(record, &mut whole).unwrap_or(&[]);
         let reason = format!(
             "event {} has {size} bytes, and at most {limit} fit into topic {topic} (its `max.message.bytes`, or `message.max.bytes` \
              or `queue.buffering.max.kbytes` in `sink.properties`)",

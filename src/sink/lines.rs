@@ -176,13 +176,13 @@ impl Lines {
     }
 
     fn write(&mut self, encoded: &Encoded, records: Range<usize>) -> std::io::Result<()> {
-        let mut bytes = 0;
+        let (mut bytes, mut whole) = (0, Vec::new());
         let out: &mut dyn Write = match &mut self.output {
             Output::Stdout(out) => out,
             Output::File(file) => &mut file.out,
         };
         for record in encoded.records.get(records).unwrap_or(&[]) {
-            if let Some(value) = record.value.clone().and_then(|range| encoded.buf.get(range)) {
+            if let Some(value) = encoded.value(record, &mut whole) {
                 out.write_all(value)?;
                 out.write_all(b"\n")?;
                 bytes += value.len() as u64 + 1;

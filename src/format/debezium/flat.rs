@@ -41,14 +41,18 @@ pub(super) fn is_marker(part: &EventPart) -> bool {
 impl Flat {
     /// Where a row's value says that it is from a snapshot; `closing` is the length of what stands behind the row.
     pub(super) fn markers(&self, value: &[u8], closing: usize) -> Vec<Range<usize>> {
-        let start = self.head.len();
-        let row = value.get(start..value.len().saturating_sub(closing)).unwrap_or_default();
+        let row = value.get(..value.len().saturating_sub(closing)).unwrap_or_default();
         let places = self.fields.iter().filter(|(_, part)| is_marker(part)).filter_map(|(name, _)| {
             // `"name":`
             let name = std::str::from_utf8(name.get(1..name.len().checked_sub(2)?)?).ok()?;
             member(row, name)
         });
-        places.map(|place| place.start + start..place.end + start).collect()
+        places.collect()
+    }
+
+    /// What stands before a row.
+    pub(super) fn head(&self) -> &[u8] {
+        &self.head
     }
 
     /// The names of the headers that say it.
@@ -140,7 +144,6 @@ impl TableText {
         };
         let scratch = self.scratch(out, &flat.fields, transaction, event);
         let place = ValuePlace { read: transaction.is_read(), adjust: self.adjust };
-        out.extend_from_slice(&flat.head);
         self.row(out, Some(row.unwrap_or_default()), place, before);
         out.pop();
         let mut separator = if out.last() == Some(&b'{') { &b""[..] } else { b"," };
@@ -157,7 +160,7 @@ impl TableText {
         }
         out.extend_from_slice(if self.value_schemas { b"}}" } else { b"}" });
         flat::take_away(out, scratch, &mut []);
-        Written::Value
+        Written::Headless
     }
 
     /// Writes what the headers of a flattened event say.

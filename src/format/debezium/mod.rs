@@ -355,7 +355,7 @@ pub struct TableText {
     row_columns: Option<Vec<Option<ColumnText>>>,
     key_head: Vec<u8>,
     key_schemas: bool,
-    /// To the opening of `before`.
+    /// What envelopes begin with: their schema, or nothing.
     value_head: Vec<u8>,
     value_schemas: bool,
     source: TableSource,
@@ -419,7 +419,7 @@ impl TableText {
             row_columns,
             key_head: if config.key_schemas { envelope(&key_schema) } else { Vec::new() },
             key_schemas: config.key_schemas,
-            value_head: Self::head(codec, &row, name("Envelope")),
+            value_head: Self::envelope_head(codec, &row, name("Envelope")),
             value_schemas: config.value_schemas,
             source: TableSource::new(codec.server, &table.name),
             adjust: !config.exact && codec.server != Server::Postgres,
@@ -440,7 +440,7 @@ impl TableText {
             row_columns: None,
             key_head: Vec::new(),
             key_schemas: false,
-            value_head: Self::head(codec, &row, named("Envelope")),
+            value_head: Self::envelope_head(codec, &row, named("Envelope")),
             value_schemas: config.value_schemas,
             source: TableSource::new(codec.server, name),
             adjust: false,
@@ -450,7 +450,7 @@ impl TableText {
         }
     }
 
-    fn head(codec: &Codec, row: &Schema, name: Option<String>) -> Vec<u8> {
+    fn envelope_head(codec: &Codec, row: &Schema, name: Option<String>) -> Vec<u8> {
         let mut head = Vec::new();
         if codec.config.value_schemas {
             let kind = fields([
@@ -465,17 +465,22 @@ impl TableText {
             ]);
             head = envelope(&Schema { name, version: Some(2), ..Schema::of(kind) });
         }
-        head.extend_from_slice(b"{\"before\":");
         head
     }
 
-    /// Writes an event's value.
+    /// What stands before the values that [`TableText::event`] writes: their schema, which is often many times as long as they are, so that it
+    /// isn't kept in memory with each of them.
+    pub fn head(&self) -> &[u8] {
+        self.flat.as_ref().map_or(&self.value_head, flat::Flat::head)
+    }
+
+    /// Writes an event's value without its head.
     pub fn event(&self, out: &mut Vec<u8>, transaction: &TransactionText, event: &RowEvent<'_>) -> Written {
         if let Some(flat) = &self.flat {
             return self.flat_event(flat, out, transaction, event);
         }
         let place = ValuePlace { read: transaction.is_read(), adjust: self.adjust };
-        out.extend_from_slice(&self.value_head);
+        out.extend_from_slice(b"{\"before\":");
         self.row(out, event.before, place, true);
         out.extend_from_slice(b",\"after\":");
         self.row(out, event.after, place, false);
@@ -486,7 +491,7 @@ impl TableText {
         if self.value_schemas {
             out.push(b'}');
         }
-        Written::Value
+        Written::Headless
     }
 
     fn row(&self, out: &mut Vec<u8>, values: Option<&[Value<'_>]>, place: ValuePlace, before: bool) {

@@ -114,13 +114,7 @@ impl<'a> Work<'a> {
             let value = codec.statement(&mut self.out.buf, transaction, ddl, &change);
             let destination = self.batch.tables.len() as u32 + 3;
             let (key, value) = (Some(start..value), Some(value..self.out.buf.len()));
-            self.out.records.push(Record {
-                destination,
-                key,
-                value,
-                to_all_partitions: false,
-                headers: Box::default(),
-            });
+            self.out.records.push(Record { destination, key, value, ..Record::default() });
         }
     }
 
@@ -154,8 +148,7 @@ impl<'a> Work<'a> {
             destination: self.batch.tables.len() as u32,
             key: Some(start..middle),
             value: Some(middle..end),
-            to_all_partitions: false,
-            headers: Box::default(),
+            ..Record::default()
         });
     }
 
@@ -276,8 +269,7 @@ impl<'a> Work<'a> {
             destination: self.batch.tables.len() as u32 + 2,
             key: Some(start..value),
             value: Some(value..self.out.buf.len()),
-            to_all_partitions: false,
-            headers: Box::default(),
+            ..Record::default()
         });
     }
 

@@ -31,6 +31,7 @@ pub(crate) mod reading;
 pub mod tail;
 mod topics;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -70,6 +71,8 @@ const OVERHEAD: usize = 512;
 /// then the coordinator sends back the next one's partitions (CONCURRENT_TRANSACTIONS), and librdkafka asks again after 20 ms
 /// (`rd_kafka_txn_handle_AddPartitionsToTxn`). Measured at 1,000 commits/s: a quarter of all transactions without this pause, none with it.
 const SETTLES: Duration = Duration::from_millis(4);
+/// The largest buffer for a record that is kept for the next one.
+const LARGEST_WHOLE: usize = 1 << 20;
 /// Pause while librdkafka's queue is full.
 const FULL_QUEUE: Duration = Duration::from_millis(2);
 
@@ -103,6 +106,7 @@ impl OpenSink for KafkaSettings {
             since_tables: 0,
             limits: self.limits(),
             sent: Sent::default(),
+            whole: Cell::default(),
         };
         if self.transactional {
             sink.producer
@@ -144,6 +148,8 @@ struct KafkaSink {
     /// The largest record and batch, in bytes.
     limits: (usize, usize),
     sent: Sent,
+    /// Where a record's value and its head are put together.
+    whole: Cell<Vec<u8>>,
 }
 
 impl KafkaSink {
@@ -258,7 +264,8 @@ impl KafkaSink {
             return Err(RunError::definite("a record without a destination: a defect of the encoder"));
         };
         let bytes = |range: &Option<Range<usize>>| range.clone().and_then(|range| encoded.buf.get(range));
-        let (key, value) = (bytes(&record.key), bytes(&record.value));
+        let mut whole = self.whole.take();
+        let (key, value) = (bytes(&record.key), encoded.value(record, &mut whole));
         let own =
             || record.headers.iter().map(|header| Header { key: header.name.as_str(), value: bytes(&header.value) });
         let headers = || match (&destination.headers, record.headers.is_empty()) {
@@ -271,11 +278,15 @@ impl KafkaSink {
             (Headers::Fixed(_), true) => self.fixed_headers.clone(),
             (Headers::Fixed(all), false) => Some(fixed(own(), all)),
         };
-        if !record.to_all_partitions {
-            return self.send(&destination.topic, destination.partition, key, value, headers());
+        if record.to_all_partitions {
+            for partition in self.all_partitions(&destination.topic)? {
+                self.send(&destination.topic, Some(partition), key, value, headers())?;
+            }
+        } else {
+            self.send(&destination.topic, destination.partition, key, value, headers())?;
         }
-        for partition in self.all_partitions(&destination.topic)? {
-            self.send(&destination.topic, Some(partition), key, value, headers())?;
+        if whole.capacity() <= LARGEST_WHOLE {
+            self.whole.set(whole);
         }
         Ok(())
     }

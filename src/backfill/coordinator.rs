@@ -6,6 +6,7 @@
 //! source: a table that can't be read is settled as failed, with the reason.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rowcast_core::backfill::{Piece, ReadError, Reading, TableReader, Target, What};
@@ -46,6 +47,9 @@ const MOST_FAILURES: u32 = 20;
 const MANY_REREADS: usize = 250;
 /// Ranges that a table is cut into, per reader.
 const RANGES_PER_READER: usize = 4;
+
+/// Encoded rows take so many times as much memory as raw ones, until it is known, and at least.
+const GROWTH: usize = 3;
 
 /// A piece on its way to the publisher.
 pub struct ReadPiece {
@@ -97,6 +101,7 @@ pub fn start<S: Source>(
             pace: Arc::clone(&pace),
             end: Offset::default(),
             first: FIRST_ROWS,
+            growth: Arc::new(AtomicUsize::new(GROWTH)),
         };
         tasks.spawn(it.work(Arc::clone(source), stop.clone()));
     }
@@ -126,6 +131,8 @@ struct Reader {
     end: Offset,
     /// Rows of the next range's first chunk: fewer after a read that took too long.
     first: u64,
+    /// How many times as much memory as the raw rows the last piece took when it was encoded; envelopes make much of narrow rows.
+    growth: Arc<AtomicUsize>,
 }
 
 /// Why a reader stops with what it was doing.
@@ -433,8 +440,8 @@ impl Reader {
     ) -> Result<Duration, Failure> {
         let most = self.shared.budget.clamp(1, u32::MAX as usize >> 1);
         let began = Instant::now();
-        // encoded rows are about three times as long as raw ones
-        let needed = piece.batch.memory().saturating_mul(3).clamp(1, most) as u32;
+        let raw = piece.batch.memory().max(1);
+        let needed = raw.saturating_mul(self.growth.load(Ordering::Relaxed)).clamp(1, most) as u32;
         let held = match Arc::clone(&self.permits).try_acquire_many_owned(needed) {
             Ok(held) => held,
             Err(_) => self.wait_for_room(needed).await?,
@@ -448,9 +455,10 @@ impl Reader {
             rows: piece.rows,
             bytes: piece.batch.data.len() as u64,
         };
-        let (encoder, text) = (Arc::clone(&self.shared.encoder), Arc::clone(text));
+        let (encoder, text, growth) = (Arc::clone(&self.shared.encoder), Arc::clone(text), Arc::clone(&self.growth));
         let rows = tokio::task::spawn_blocking(move || {
             let mut encoded = encoder.encode_read(&piece.batch, &text, Vec::new())?;
+            growth.store((encoded.shrunk() / raw + 1).max(GROWTH), Ordering::Relaxed);
             encoded.held = vec![held];
             Ok(encoded)
         });

@@ -170,6 +170,14 @@ impl Encoded {
         Some(scratch)
     }
 
+    /// Gives room back that isn't needed; the bytes that are left.
+    pub fn shrunk(&mut self) -> usize {
+        self.buf.shrink_to_fit();
+        self.records.shrink_to_fit();
+        self.keys.shrink_to_fit();
+        self.buf.len() + size_of_val(&*self.records) + size_of_val(&*self.keys)
+    }
+
     /// Whether a record is of a table's row, and not of what couldn't be encoded.
     pub(super) fn is_row(&self, index: usize) -> bool {
         let record = self.records.get(index);

@@ -17,15 +17,15 @@ const KILLS: usize = 4;
 const LIMIT: Duration = Duration::from_secs(400);
 
 /// One transaction of that many rows.
-async fn fill(source: &Source, kind: Kind, table: &str, body: &str) {
+async fn fill(source: &Source, kind: Kind, table: &str, rows: usize, body: &str) {
     match source {
         Source::Postgres(db) => {
-            db.exec(&format!("insert into {table} select n, {body} from generate_series(1, {ROWS}) n")).await;
+            db.exec(&format!("insert into {table} select n, {body} from generate_series(1, {rows}) n")).await;
         }
         Source::Mysql(db) => {
             let limit = if kind == Kind::Mysql { "cte_max_recursion_depth" } else { "max_recursive_iterations" };
             db.exec(&format!("set session {limit} = 1000000")).await;
-            let series = format!("with recursive s(n) as (select 1 union all select n + 1 from s where n < {ROWS})");
+            let series = format!("with recursive s(n) as (select 1 union all select n + 1 from s where n < {rows})");
             db.exec(&format!("insert into {table} {series} select n, {body} from s")).await;
         }
     }
@@ -40,7 +40,7 @@ async fn larger_than_memory(kind: Kind) {
     wait_until_streaming(&mut daemon).await;
     let watch = Watch::new(daemon.pid());
     let began = Instant::now();
-    fill(&source, kind, "rows_of", "repeat('x', 200)").await;
+    fill(&source, kind, "rows_of", ROWS, "repeat('x', 200)").await;
     let topic = source.topic("rows_of");
     let mut cuts = Vec::new();
     for _ in 0..KILLS {
@@ -102,7 +102,7 @@ async fn narrow(kind: Kind) {
     let mut daemon = source.to_kafka_with("backfill: never\n").spawn();
     wait_until_streaming(&mut daemon).await;
     let watch = Watch::new(daemon.pid());
-    fill(&source, kind, "t", "n % 7").await;
+    fill(&source, kind, "t", ROWS, "n % 7").await;
     let topic = source.topic("t");
     eventually(LIMIT, "the whole transaction", || async {
         let end = kafka::committed_end(env().brokers(), &topic).await;
@@ -116,4 +116,44 @@ async fn narrow(kind: Kind) {
 #[tokio::test(flavor = "multi_thread")]
 async fn narrow_rows_keep_within_memory_with_the_default_settings() {
     JoinSet::from_iter(Kind::ALL.map(narrow)).join_all().await;
+}
+
+/// With schemas, which Debezium's connectors have unless they are switched off, a value is a hundred times as long as its row: copied and streamed.
+async fn narrow_with_schemas(kind: Kind) {
+    let rows = ROWS / 2;
+    let source = Source::create(kind, "narrow").await;
+    for table in ["t", "streamed"] {
+        source.create_table(table, "id bigint primary key, v smallint").await;
+    }
+    fill(&source, kind, "t", rows, "n % 7").await;
+    let mut daemon = source.to_kafka_with("format: debezium\n").spawn();
+    let watch = Watch::new(daemon.pid());
+    eventually(LIMIT, "both copies", || async {
+        let copied = daemon.stderr().matches("the table is copied").count();
+        if copied == 2 { Ok(()) } else { Err(copied) }
+    })
+    .await;
+    let copied = watch.peak();
+    fill(&source, kind, "streamed", rows, "n % 7").await;
+    for table in ["t", "streamed"] {
+        let topic = source.topic(table);
+        eventually(LIMIT, "all rows", || async {
+            let end = kafka::committed_end(env().brokers(), &topic).await;
+            if end as usize >= rows { Ok(()) } else { Err(end) }
+        })
+        .await;
+    }
+    println!(
+        "{}: {rows} narrow rows with schemas, peak {} MB, then {} MB",
+        kind.name(),
+        copied >> 20,
+        watch.peak() >> 20
+    );
+    assert!(watch.peak() < MOST, "{}: {} MB", kind.name(), watch.peak() >> 20);
+    assert_eq!(daemon.shutdown(LIMIT).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemas_in_values_keep_within_memory_with_the_default_settings() {
+    JoinSet::from_iter(Kind::ALL.map(narrow_with_schemas)).join_all().await;
 }

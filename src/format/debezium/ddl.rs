@@ -140,7 +140,7 @@ impl Codec {
         out.extend_from_slice(&self.statements.value);
         out.extend_from_slice(b"{\"source\":");
         let table = change.of.map_or("", |(_, name, _)| &*name.table);
-        transaction.source_of_statement(out, (change.db, table), ddl.place);
+        transaction.source_of_statement(out, (change.db, table), ddl.place, !self.config.exact);
         out.extend_from_slice(b",\"ts_ms\":");
         int(out, transaction.now_ms());
         out.extend_from_slice(b",\"databaseName\":");

@@ -204,7 +204,7 @@ impl TableText {
     ) -> Range<usize> {
         let from = out.len();
         if parts.iter().any(|(_, part)| matches!(part, EventPart::Source(_))) {
-            transaction.source(out, &self.source, event.place);
+            transaction.source(out, &self.source, event.place, false);
         }
         from..out.len()
     }

@@ -216,7 +216,7 @@ impl Codec {
         int(out, transaction.now_ms());
         out.extend_from_slice(b",\"source\":");
         let nothing = TableName { db: "".into(), schema: Some("".into()), table: "".into() };
-        transaction.source(out, &TableSource::new(self.server, &nothing), place);
+        transaction.source(out, &TableSource::new(self.server, &nothing), place, false);
         transaction.transaction(out, place.at, order);
         out.extend_from_slice(b",\"message\":{\"prefix\":");
         string(out, &prefix);
@@ -485,7 +485,7 @@ impl TableText {
         out.extend_from_slice(b",\"after\":");
         self.row(out, event.after, place, false);
         out.extend_from_slice(b",\"source\":");
-        transaction.source(out, &self.source, event.place);
+        transaction.source(out, &self.source, event.place, event.op == Op::Truncate && !self.exact);
         transaction.transaction(out, event.place.at, event.order);
         transaction.end(out, event.op);
         if self.value_schemas {

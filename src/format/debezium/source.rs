@@ -251,8 +251,8 @@ impl TransactionText {
         third.extend_from_slice(b",\"query\":");
     }
 
-    /// Writes the block of a row.
-    pub(super) fn source(&self, out: &mut Vec<u8>, table: &TableSource, place: Place) {
+    /// Writes the block of a row. `to_millis` cuts MySQL's and MariaDB's time, as the original does where a statement is the event.
+    pub(super) fn source(&self, out: &mut Vec<u8>, table: &TableSource, place: Place, to_millis: bool) {
         let place = self.read.unwrap_or(place);
         let [first, second, third, fourth] = &self.parts;
         out.extend_from_slice(&self.head);
@@ -266,7 +266,7 @@ impl TransactionText {
             out.extend_from_slice(fourth);
             return;
         }
-        self.to_row(out, table, place);
+        self.to_row(out, table, place, to_millis);
         uint(out, u64::from(place.row));
         out.extend_from_slice(third);
         out.extend_from_slice(&self.query);
@@ -274,18 +274,19 @@ impl TransactionText {
     }
 
     /// Writes the block of a statement that changes tables (MySQL, MariaDB); `of` are the names of a database and a table.
-    pub(super) fn source_of_statement(&self, out: &mut Vec<u8>, of: (&str, &str), place: Place) {
+    pub(super) fn source_of_statement(&self, out: &mut Vec<u8>, of: (&str, &str), place: Place, to_millis: bool) {
         let name = TableName { db: of.0.into(), schema: None, table: of.1.into() };
         let table = TableSource::new(self.server, &name);
         out.extend_from_slice(&self.head);
-        self.to_row(out, &table, place);
+        self.to_row(out, &table, place, to_millis);
         out.extend_from_slice(b"0,\"thread\":null,\"query\":null}");
     }
 
     /// What stands between a block's head and the number of a row in MySQL's and MariaDB's.
-    fn to_row(&self, out: &mut Vec<u8>, table: &TableSource, place: Place) {
+    fn to_row(&self, out: &mut Vec<u8>, table: &TableSource, place: Place, to_millis: bool) {
         let [first, second, ..] = &self.parts;
         let micros = self.micros(place);
+        let micros = if to_millis { micros - micros.rem_euclid(1_000) } else { micros };
         int(out, micros.div_euclid(1_000));
         out.extend_from_slice(first);
         out.extend_from_slice(&table.db);

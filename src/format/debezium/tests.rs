@@ -284,6 +284,21 @@ fn an_event_can_be_taken_apart_again() {
 }
 
 #[test]
+fn a_schema_is_kept_once_and_not_with_each_value() {
+    let (codec, text) = postgres(&config("postgres", true));
+    let table = TableText::new(&codec, &orders(Some("public")));
+    let row = [Value::Int(1), Value::Null, Value::Text("x"), Value::Null];
+    let mut out = Vec::new();
+    let it = crate::format::json::read_row(1, &row);
+    assert_eq!(table.event(&mut out, &text, &it), Written::Headless);
+    assert!(out.len() < table.head().len() / 4, "{} bytes, and {} of schema", out.len(), table.head().len());
+    let whole: serde_json::Value = serde_json::from_slice(&[table.head(), &out].concat()).unwrap();
+    assert_eq!((&whole["schema"]["type"], &whole["payload"]["after"]["note"]), (&"struct".into(), &"x".into()));
+    let record = Record { value: Some(0..out.len()), head: table.head().len() as u32, ..Record::default() };
+    assert_eq!(record.size(), table.head().len() + out.len());
+}
+
+#[test]
 fn a_key_is_that_of_the_configuration_if_there_is_one() {
     let key_columns = crate::config::parse_key_columns("public.(.*):note,id;other.*:x").unwrap();
     let config = DebeziumConfig { key_columns, ..config("postgres", false) };

@@ -27,20 +27,22 @@ mod check;
 mod client;
 mod delivery;
 pub mod newest;
+mod outlet;
 pub(crate) mod reading;
 pub mod tail;
 mod topics;
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::ffi::CString;
+use std::iter;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::types::RDKafkaErrorCode;
 
 pub(crate) use client::failed;
@@ -57,6 +59,7 @@ use crate::pipeline::{Destination, Encoded, Headers, Record};
 use crate::status::Probe;
 use client::{Failure, is_fenced};
 use delivery::{Sent, Wait};
+use outlet::{HeaderField, Outlet};
 use topics::{TopicKind, Topics};
 
 /// How long one request that takes over or commits may take before the run is started anew.
@@ -94,8 +97,10 @@ impl OpenSink for KafkaSettings {
         let topic = checkpoints::topic(&self.source);
         let mut topics = Topics::new(self)?;
         topics.ensure(&[&topic], TopicKind::Checkpoint)?;
+        let producer = Arc::new(producer);
         let mut sink = KafkaSink {
-            producer: Arc::new(producer),
+            outlet: Outlet::new(Arc::clone(&producer)),
+            producer,
             settings: self.clone(),
             checkpoint_topic: topic,
             topics,
@@ -136,10 +141,11 @@ struct KafkaSink {
     settings: KafkaSettings,
     checkpoint_topic: String,
     topics: Topics,
-    /// The headers of a table version, copied by librdkafka per record.
-    headers: HashMap<String, OwnedHeaders>,
+    outlet: Outlet,
+    /// The headers of a table version.
+    headers: HashMap<String, Vec<Named>>,
     /// Those that a format has for all of its records.
-    fixed_headers: Option<OwnedHeaders>,
+    fixed_headers: Option<Vec<Named>>,
     in_transaction: bool,
     /// When the last transaction was committed.
     ended: Option<Instant>,
@@ -180,32 +186,28 @@ impl KafkaSink {
         Ok(())
     }
 
-    fn send(
-        &self,
+    fn send<'a>(
+        &'a self,
         topic: &str,
         partition: Option<i32>,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        headers: Option<OwnedHeaders>,
+        key: Option<&'a [u8]>,
+        value: Option<&'a [u8]>,
+        headers: impl Iterator<Item = HeaderField<'a>>,
     ) -> Result<(), RunError> {
-        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
-        record.partition = partition;
-        record.key = key;
-        record.payload = value;
-        record.headers = headers;
+        let failed = |error| self.doing(&format!("send to topic {topic}"), &error);
+        let record = self.outlet.record(topic, partition, key, value, headers).map_err(failed)?;
         self.sent.add(key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len));
         let mut wait = None;
         loop {
-            match self.producer.send(record) {
+            match record.send() {
                 Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => {
                     // this is where a slow Kafka holds back the source; the producer bounds the wait by the messages' time-out
                     self.producer.poll(Duration::ZERO);
                     wait.get_or_insert_with(Wait::new).a_moment(&self.producer, FULL_QUEUE);
                     self.check_deliveries()?;
-                    record = back;
                 }
-                Err((error, _)) => return Err(self.doing(&format!("send to topic {topic}"), &error)),
+                Err(error) => return Err(failed(error)),
             }
         }
     }
@@ -266,18 +268,21 @@ impl KafkaSink {
         let bytes = |range: &Option<Range<usize>>| range.clone().and_then(|range| encoded.buf.get(range));
         let mut whole = self.whole.take();
         let (key, value) = (bytes(&record.key), encoded.value(record, &mut whole));
-        let own =
-            || record.headers.iter().map(|header| Header { key: header.name.as_str(), value: bytes(&header.value) });
-        let headers = || match (&destination.headers, record.headers.is_empty()) {
-            (Headers::Own, true) => self.headers.get(fingerprint_of(destination)).cloned(),
-            (Headers::Own, false) => {
-                let all = self.headers.get(fingerprint_of(destination)).cloned().unwrap_or_default();
-                Some(own().fold(all, OwnedHeaders::insert))
-            }
-            (Headers::Fixed(all), true) if all.is_empty() => None,
-            (Headers::Fixed(_), true) => self.fixed_headers.clone(),
-            (Headers::Fixed(all), false) => Some(fixed(own(), all)),
+        // those that name a changed key's other half stand before those that all of Debezium's records have, what is added of the event behind
+        let of_all = match &destination.headers {
+            Headers::Own => self.headers.get(fingerprint_of(destination)),
+            Headers::Fixed(_) => self.fixed_headers.as_ref(),
         };
+        let of_all = of_all.map_or(&[][..], Vec::as_slice).iter().map(|(name, value)| (&**name, Some(&**value)));
+        let first = match &destination.headers {
+            Headers::Own => 0,
+            Headers::Fixed(_) => {
+                record.headers.iter().take_while(|it| [NEW_KEY, OLD_KEY].contains(&it.name.as_str())).count()
+            }
+        };
+        let names = record.headers.iter().map(|header| c_name(header.name.as_str())).collect::<Result<Vec<_>, _>>()?;
+        let own = || names.iter().zip(&record.headers).map(|(name, header)| (&**name, bytes(&header.value)));
+        let headers = || own().take(first).chain(of_all.clone()).chain(own().skip(first));
         if record.to_all_partitions {
             for partition in self.all_partitions(&destination.topic)? {
                 self.send(&destination.topic, Some(partition), key, value, headers())?;
@@ -319,17 +324,17 @@ impl Sink for KafkaSink {
                 new.push(&destination.topic);
             }
             if let Headers::Fixed(all) = &destination.headers {
-                if self.fixed_headers.is_none() && !all.is_empty() {
-                    self.fixed_headers = Some(fixed(std::iter::empty(), all));
+                if self.fixed_headers.is_none() {
+                    let all = all.iter().map(|(name, value)| Ok((c_name(name)?, value.clone().into_bytes())));
+                    self.fixed_headers = Some(all.collect::<Result<_, RunError>>()?);
                 }
                 continue;
             }
             let schema = fingerprint_of(destination);
             if !self.headers.contains_key(schema) {
-                let mut headers = OwnedHeaders::new_with_capacity(2)
-                    .insert(Header { key: "rowcast.v", value: Some(ENVELOPE_VERSION) });
+                let mut headers = vec![(c"rowcast.v".to_owned(), ENVELOPE_VERSION.into())];
                 if !schema.is_empty() {
-                    headers = headers.insert(Header { key: "rowcast.schema", value: Some(schema) });
+                    headers.push((c"rowcast.schema".to_owned(), schema.into()));
                 }
                 self.headers.insert(schema.to_owned(), headers);
             }
@@ -370,7 +375,7 @@ impl Sink for KafkaSink {
     fn stage_schema(&mut self, topic: &str, key: &str, value: &[u8]) -> Result<(), RunError> {
         self.topics.ensure(&[topic], TopicKind::Schemas)?;
         self.begin()?;
-        self.send(topic, None, Some(key.as_bytes()), Some(value), None)
+        self.send(topic, None, Some(key.as_bytes()), Some(value), iter::empty())
     }
 
     fn commit(&mut self, checkpoint: &Checkpoint, changed: Changed) -> Result<(), RunError> {
@@ -387,17 +392,17 @@ impl Sink for KafkaSink {
         if changed.schemas || again {
             for (number, record) in checkpoint.schemas_to_bytes().iter().enumerate() {
                 let key = checkpoints::schemas_key(&checkpoint.source, number);
-                self.send(&self.checkpoint_topic, Some(0), Some(key.as_bytes()), Some(record), None)?;
+                self.send(&self.checkpoint_topic, Some(0), Some(key.as_bytes()), Some(record), iter::empty())?;
             }
         }
         if (changed.tables || again)
             && let Some(tables) = checkpoint.tables_to_bytes()
         {
             let key = checkpoints::tables_key(&checkpoint.source);
-            self.send(&self.checkpoint_topic, Some(0), Some(key.as_bytes()), Some(&tables), None)?;
+            self.send(&self.checkpoint_topic, Some(0), Some(key.as_bytes()), Some(&tables), iter::empty())?;
             self.since_tables = 0;
         }
-        self.send(&self.checkpoint_topic, Some(0), Some(key), Some(&value), None)?;
+        self.send(&self.checkpoint_topic, Some(0), Some(key), Some(&value), iter::empty())?;
         fail::point("commit.sent");
         self.drain()?;
         fail::point("commit.drained");
@@ -446,18 +451,14 @@ fn fingerprint_of(destination: &Destination) -> &str {
     destination.table.as_ref().map_or("", |(_, fingerprint)| fingerprint.as_str())
 }
 
-/// The headers of a record of Debezium's form: those that name a changed key's other half, those that all have, and what is added of the event.
-fn fixed<'a>(own: impl Iterator<Item = Header<'a, &'a [u8]>>, all: &[(String, String)]) -> OwnedHeaders {
-    let mut headers = OwnedHeaders::new_with_capacity(all.len() + 2);
-    let mut behind = Vec::new();
-    for header in own {
-        match header.key {
-            NEW_KEY | OLD_KEY => headers = headers.insert(header),
-            _ => behind.push(header),
-        }
-    }
-    headers = all.iter().fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
-    behind.into_iter().fold(headers, OwnedHeaders::insert)
+/// A header's name and value.
+type Named = (CString, Vec<u8>);
+
+/// A header's name as librdkafka wants it.
+fn c_name(name: &str) -> Result<CString, RunError> {
+    CString::new(name).map_err(|_| {
+        RunError::definite(format!("a header can't be called {name:?}: its name has a zero; repair: another name"))
+    })
 }
 
 impl Drop for KafkaSink {

@@ -172,7 +172,7 @@ mod tests {
             let record = outlet.record(topic, None, Some(b"k"), None, headers.into_iter()).unwrap();
             record.send().unwrap();
         }
-        assert_eq!((outlet.producer.in_flight_count(), outlet.topics.borrow().len()), (3, 2));
+        assert_eq!(outlet.topics.borrow().len(), 2);
         let record = outlet.record("t", Some(0), None, Some(b"v"), std::iter::empty()).unwrap();
         for _ in 0..2 {
             let error = record.send().unwrap_err();

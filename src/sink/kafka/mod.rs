@@ -271,7 +271,7 @@ impl KafkaSink {
         // those that name a changed key's other half stand before those that all of Debezium's records have, what is added of the event behind
         let of_all = match &destination.headers {
             Headers::Own => self.headers.get(fingerprint_of(destination)),
-            Headers::Fixed(_) => self.fixed_headers.as_ref(),
+            Headers::Fixed(all) => self.fixed_headers.as_ref().filter(|_| !all.is_empty()),
         };
         let of_all = of_all.map_or(&[][..], Vec::as_slice).iter().map(|(name, value)| (&**name, Some(&**value)));
         let first = match &destination.headers {
@@ -324,7 +324,7 @@ impl Sink for KafkaSink {
                 new.push(&destination.topic);
             }
             if let Headers::Fixed(all) = &destination.headers {
-                if self.fixed_headers.is_none() {
+                if self.fixed_headers.is_none() && !all.is_empty() {
                     let all = all.iter().map(|(name, value)| Ok((c_name(name)?, value.clone().into_bytes())));
                     self.fixed_headers = Some(all.collect::<Result<_, RunError>>()?);
                 }

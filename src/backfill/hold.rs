@@ -82,8 +82,7 @@ impl Hold {
         let bytes = |range: &Option<std::ops::Range<usize>>| {
             range.clone().and_then(|range| encoded.buf.get(range)).unwrap_or(&[])
         };
-        let mut whole = Vec::new();
-        let (key, value) = (bytes(&record.key), encoded.value(record, &mut whole).unwrap_or(&[]));
+        let (key, [before, value]) = (bytes(&record.key), encoded.parts(record).unwrap_or_default());
         let mut headers = Vec::new();
         for header in &record.headers {
             let (name, value) = (header.name.as_str().as_bytes(), header.value.as_ref().map(|_| bytes(&header.value)));
@@ -96,7 +95,7 @@ impl Hold {
             | u32::from(record.value.is_some()) << 1
             | u32::from(record.to_all_partitions) << 2;
         let mut head = [0_u8; HEAD];
-        let lengths = [key.len() as u64, value.len() as u64, headers.len() as u64];
+        let lengths = [key.len() as u64, (before.len() + value.len()) as u64, headers.len() as u64];
         let [key_length, value_length, headers_length] = lengths;
         let fields = [self.current, u64::from(flags), index as u64, key_length, value_length, headers_length];
         for (place, field) in head.chunks_exact_mut(8).zip(fields) {
@@ -107,6 +106,7 @@ impl Hold {
             .write
             .write_all(&head)
             .and_then(|()| self.write.write_all(key))
+            .and_then(|()| self.write.write_all(before))
             .and_then(|()| self.write.write_all(value))
             .and_then(|()| self.write.write_all(&headers));
         written.map_err(|error| failed(&self.folder, &error))?;

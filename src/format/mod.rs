@@ -183,6 +183,12 @@ impl TableText {
         self.debezium.as_ref().map_or(&[], |table| table.head())
     }
 
+    /// The length of the head that a value has which was written so.
+    #[inline]
+    pub fn head_of(&self, written: Written) -> u32 {
+        if written == Written::Headless { self.head().len() as u32 } else { 0 }
+    }
+
     /// Writes an event's value.
     #[inline]
     pub fn event(&self, out: &mut Vec<u8>, transaction: &TransactionText, event: &RowEvent<'_>) -> Written {

@@ -158,14 +158,24 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// A record's value; one that has a head is put together in the scratch.
-    pub fn value<'a>(&'a self, record: &Record, scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+    /// A record's value in two parts: its head, which may be empty, and what is behind it.
+    pub fn parts(&self, record: &Record) -> Option<[&[u8]; 2]> {
         let value = record.value.clone().and_then(|range| self.buf.get(range))?;
-        if record.head == 0 {
+        let head = match record.head {
+            0 => &[],
+            _ => self.destinations.get(record.destination as usize)?.head(),
+        };
+        Some([head, value])
+    }
+
+    /// The same in one piece: if there is a head, they are put together in the scratch.
+    pub fn value<'a>(&'a self, record: &Record, scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+        let [head, value] = self.parts(record)?;
+        if head.is_empty() {
             return Some(value);
         }
         scratch.clear();
-        scratch.extend_from_slice(self.destinations.get(record.destination as usize)?.head());
+        scratch.extend_from_slice(head);
         scratch.extend_from_slice(value);
         Some(scratch)
     }
@@ -449,7 +459,7 @@ impl Encoder {
             let start = out.buf.len();
             let written = table_text.read_event(&mut out.buf, text, *seq, &row);
             let value = Some(start..out.buf.len());
-            let head = if written == Written::Headless { table_text.head().len() as u32 } else { 0 };
+            let head = table_text.head_of(written);
             let headers = table_text.read_headers(&mut out.buf, text, *seq, &row);
             out.records.push(Record { destination: *index, key, value, head, to_all_partitions: false, headers });
         }

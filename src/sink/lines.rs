@@ -176,16 +176,17 @@ impl Lines {
     }
 
     fn write(&mut self, encoded: &Encoded, records: Range<usize>) -> std::io::Result<()> {
-        let (mut bytes, mut whole) = (0, Vec::new());
+        let mut bytes = 0;
         let out: &mut dyn Write = match &mut self.output {
             Output::Stdout(out) => out,
             Output::File(file) => &mut file.out,
         };
         for record in encoded.records.get(records).unwrap_or(&[]) {
-            if let Some(value) = encoded.value(record, &mut whole) {
+            if let Some([head, value]) = encoded.parts(record) {
+                out.write_all(head)?;
                 out.write_all(value)?;
                 out.write_all(b"\n")?;
-                bytes += value.len() as u64 + 1;
+                bytes += (head.len() + value.len()) as u64 + 1;
             }
         }
         if let Output::File(file) = &mut self.output {

@@ -123,13 +123,9 @@ impl Writer<'_> {
         let start = self.out.buf.len();
         let order = self.counts.as_mut().map(|(counts, table)| counts.next(table));
         let event = RowEvent { op, seq: self.seq, place: self.place, order, id_suffix, before, after };
-        let mut head = 0;
-        let value = match self.text.event(&mut self.out.buf, self.transaction, &event) {
-            Written::Value => Some(start..self.out.buf.len()),
-            Written::Headless => {
-                head = self.text.head().len() as u32;
-                Some(start..self.out.buf.len())
-            }
+        let written = self.text.event(&mut self.out.buf, self.transaction, &event);
+        let value = match written {
+            Written::Value | Written::Headless => Some(start..self.out.buf.len()),
             // without a key it says nothing, and a compacted topic refuses it
             Written::Tombstone if key.is_none() && !self.bare => return,
             Written::Tombstone => None,
@@ -137,7 +133,7 @@ impl Writer<'_> {
         };
         let headers = self.text.headers(&mut self.out.buf, self.transaction, &event);
         let to_all_partitions = op == Op::Truncate && self.debezium.is_none();
-        let destination = self.destination;
+        let (destination, head) = (self.destination, self.text.head_of(written));
         self.out.records.push(Record { destination, key, value, head, to_all_partitions, headers });
     }
 

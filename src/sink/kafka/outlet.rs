@@ -32,7 +32,9 @@ pub(super) type HeaderField<'a> = (&'a CStr, Option<&'a [u8]>);
 /// The producer with the handles of its topics.
 pub(super) struct Outlet {
     producer: Arc<BaseProducer<Background>>,
-    topics: RefCell<HashMap<String, NonNull<RDKafkaTopic>>>,
+    topics: RefCell<HashMap<Arc<str>, NonNull<RDKafkaTopic>>>,
+    /// The topic of the last record: runs of one table are the rule.
+    last: RefCell<Option<(Arc<str>, NonNull<RDKafkaTopic>)>>,
     /// Room for the fields of a record, used again. Its pointers mean nothing between records.
     room: Cell<Vec<rd_kafka_vu_t>>,
 }
@@ -50,14 +52,19 @@ pub(super) struct Ready<'r> {
 
 impl Outlet {
     pub(super) fn new(producer: Arc<BaseProducer<Background>>) -> Self {
-        Self { producer, topics: RefCell::default(), room: Cell::default() }
+        Self { producer, topics: RefCell::default(), last: RefCell::default(), room: Cell::default() }
     }
 
     /// The handle of a topic.
     fn topic(&self, name: &str) -> KafkaResult<NonNull<RDKafkaTopic>> {
+        let mut last = self.last.borrow_mut();
+        if let Some((_, topic)) = last.as_ref().filter(|(known, _)| **known == *name) {
+            return Ok(*topic);
+        }
         let mut topics = self.topics.borrow_mut();
-        if let Some(known) = topics.get(name) {
-            return Ok(*known);
+        if let Some((name, topic)) = topics.get_key_value(name) {
+            *last = Some((Arc::clone(name), *topic));
+            return Ok(*topic);
         }
         let refused = KafkaError::MessageProduction(RDKafkaErrorCode::InvalidArgument);
         let text = CString::new(name).map_err(|_| refused.clone())?;
@@ -67,7 +74,7 @@ impl Outlet {
         let topic =
             unsafe { native::rd_kafka_topic_new(self.producer.client().native_ptr(), text.as_ptr(), ptr::null_mut()) };
         let topic = NonNull::new(topic).ok_or(refused)?;
-        topics.insert(name.to_owned(), topic);
+        topics.insert(Arc::from(name), topic);
         Ok(topic)
     }
 

@@ -151,14 +151,20 @@ async fn a_file_that_was_read_may_be_purged_and_one_that_was_not_is_a_gap() {
 async fn a_log_that_was_reset_is_a_gap_even_where_the_same_place_is_there_again() {
     let placed = Placed::start("").await;
     let (db, source) = (placed.db(), &placed.source);
+    let seconds = || async { source.query("select unix_timestamp()").await[0][0].clone() };
     db.exec("reset binary logs and gtids").await;
+    let began = seconds().await;
     let mut daemon = source.to_kafka().spawn();
     wait_until_streaming(&mut daemon).await;
     placed.insert(1).await;
     let first = placed.sees(&[1]).await;
     stops(&mut daemon).await;
     // a log is known by the second in which it began
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    eventually(PATIENCE, "the next second", || async {
+        let now = seconds().await;
+        if now > began { Ok(()) } else { Err(now) }
+    })
+    .await;
     db.exec("reset binary logs and gtids").await;
     refused(&mut daemon, &["gap: the server's ", "reset", "on_gap: backfill"]).await;
     for id in 2..6 {
